@@ -1,1 +1,61 @@
-fn main() {}
+//! `cargo xtask VERB`: builds with the right features and hands over to the program that does the
+//! work. Nothing here computes anything.
+#![deny(missing_docs)]
+
+mod bench;
+mod ci;
+mod examples;
+mod fetch;
+mod matrix;
+mod process;
+mod test;
+mod tidy;
+mod train;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask VERB
+
+  train [ARGS..]             build `soft` and run `soft train ARGS`; without ARGS, the quickstart
+  test [ARGS..]              every test of the workspace; ARGS go to `cargo test`
+  bench [NAMES..] [-- ARGS]  the benchmarks, all or those named
+  matrix [LANES..]           the same tests on flex, ndarray, wgpu, cuda, vulkan
+         [--require LANE]    a skip of LANE is a failure
+  fetch [smollm2]            put a small real model where SOFT_MODELS looks
+  tidy                       house rules: crate directions, file headers, names, sizes
+  ci                         fmt, tidy, clippy, test, doc, examples, matrix: what `.ci/run` runs";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((verb, rest)) = arguments.split_first() else {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    };
+    let outcome = match verb.as_str() {
+        "train" => train::run(rest),
+        "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "matrix" => matrix::run(rest),
+        "fetch" => fetch::run(rest),
+        "tidy" => tidy::run(),
+        "ci" => ci::run(),
+        "help" | "-h" | "--help" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => {
+            eprintln!("xtask: unknown verb \"{other}\"\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                eprintln!("xtask: {}", failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

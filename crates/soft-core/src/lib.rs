@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The arithmetic of soft decoding: from logits to the embedding that is fed back.
+//!
+//! A language model usually feeds back the embedding of one sampled token. Soft decoding feeds
+//! back `e_t = q_t @ E`, the mixture of token embeddings weighted by a distribution.
+//!
+//! | symbol | name in code | shape | meaning |
+//! |---|---|---|---|
+//! | `z_t` | `logits` | `[batch, vocab]` | scores *for* position t: the model's output at t-1 |
+//! | `p_t` | `probs` | `[batch, vocab]` or `[batch, k]` with ids | softmax(z_t / temperature), then filters |
+//! | `y_t` | `truth` | `[batch, k]` with ids | the right distribution for position t |
+//! | `q_t` | `fed` | as `probs` | the distribution fed back: `p_t`, or guided by `y_t`, or with noise |
+//! | `E` | `embedding` | `[vocab, d_model]` | input embedding matrix |
+//! | `e_t` | `mixture` | `[batch, d_model]` | `q_t @ E` |
+//! | `H` | `entropy_nats` | `[batch]` | entropy of softmax(z_t / temperature), before filters |
+//! | `a` | `guidance` | scalar | share of truth in `q_t`: 1 is teacher forcing, 0 runs free |
+//!
+//! Tensors in, tensors out: no files, no clock, no model, no global random state.
+#![deny(missing_docs)]
+
+mod device;
+mod distribution;
+mod entropy;
+mod error;
+#[cfg(all(test, feature = "flex"))]
+mod finite_difference;
+mod guidance;
+mod noise;
+mod pipeline;
+mod schedule;
+mod selection;
+mod tensor;
+
+pub use device::{compiled_devices, device_from_name, is_host_device};
+pub use distribution::Distribution;
+pub use entropy::{entropy_nats, log_normalizer, tempered};
+pub use error::Error;
+pub use guidance::{GuidanceForm, guide};
+pub use noise::{NoiseKey, Place, gumbel, gumbel_at, uniform_stream};
+pub use pipeline::{Noise, PipelineConfig, SoftPipeline, SoftToken, Transform};
+pub use schedule::{Schedule, ScheduleKind};
+pub use selection::top_k_ids;
+pub use tensor::{float_tensor, host_values, int_tensor};

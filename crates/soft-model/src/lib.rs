@@ -1,1 +1,51 @@
-//! Placeholder.
+//! Decoder-only transformers that read soft tokens.
+//!
+//! One decoder runs Llama, SmolLM2, Mistral, Qwen2, Qwen3 and GPT-2 checkpoints. Token ids enter
+//! only through [`Transformer::embed`]; everything after works on embeddings, so a mixture of
+//! tokens is fed exactly as a token is.
+//!
+//! One generated token: [`Transformer::forward`] (logits) -> `soft_core::SoftPipeline`
+//! (temperature, filters, noise) -> `soft_core::Distribution::mix` -> [`generate`] (next
+//! embedding, stop) -> [`StepRecord`].
+#![deny(missing_docs)]
+
+mod adapt;
+mod attention;
+mod block;
+mod chat_template;
+mod config;
+mod construct;
+mod dropout;
+mod error;
+mod export;
+mod generate;
+mod gguf;
+mod kv_cache;
+mod linear;
+mod mapped_file;
+mod model_files;
+mod names;
+mod norm;
+mod quants;
+mod record;
+mod rope;
+mod safetensors_file;
+mod score;
+mod tokenizer;
+mod transformer;
+mod weights;
+
+pub use adapt::TARGETS;
+pub use chat_template::{ChatTemplate, Message};
+pub use config::{Activation, Family, ModelConfig, Positions, RopeScaling};
+pub use dropout::Dropout;
+pub use error::Error;
+pub use generate::{GenerateOptions, ModeAt, generate, replay};
+pub use gguf::{Gguf, GgufValue};
+pub use kv_cache::KvCache;
+pub use model_files::{GenerationDefaults, ModelFiles};
+pub use record::{Generation, Mode, SoftInput, StepRecord, Stop};
+pub use score::{Score, score};
+pub use tokenizer::Tokenizer;
+pub use transformer::{OutputHead, Transformer};
+pub use weights::{NamedTensor, Weights, expected_tensors, save_safetensors};

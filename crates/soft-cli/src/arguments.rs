@@ -1,0 +1,156 @@
+//! The command line: verbs, flags and their help.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 run-time error, 2 command line or configuration, 3 data or prompt, 4 model, \
+checkpoint or tokenizer, 5 training diverged, 6 out of memory, 7 disk, 130 interrupted after a \
+checkpoint.";
+
+/// Trains and runs language models that think softly: each next input is the
+/// probability-weighted mixture of the token embeddings.
+#[derive(Debug, Parser)]
+#[command(name = "soft", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Device to run on, such as auto, flex, cuda (over SOFT_DEVICE and run.device)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) device: Option<String>,
+    /// Threads of the CPU backends [default: all]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Train a model; without arguments, the quickstart
+    Train(Train),
+    /// Let a model continue prompts, softly or token by token
+    Generate(Generate),
+    /// Log-probability of each token of a text
+    Score(Score),
+    /// Show, explain or describe configurations
+    Config(Config),
+    /// Say what this program can run on here, and what is missing
+    Doctor(Doctor),
+    /// Print a completion script for a shell
+    Completions {
+        /// Shell to complete in
+        shell: Shell,
+    },
+}
+
+/// A configuration file and settings over it.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Settings over the file, such as train.lr=1e-4 (`soft config explain` lists the keys)
+    #[arg(value_name = "a.b=v")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Check everything and say what would be trained; write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Continue: auto (the newest whole checkpoint of this run, if any), never, or a checkpoint
+    #[arg(long, value_name = "auto|never|PATH", default_value = "never")]
+    pub(crate) resume: String,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true))]
+pub(crate) struct Generate {
+    /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint [default: model.path]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    /// Prompt, put through the chat template where the model has one
+    #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// File of prompts: {"prompt": ".."} or plain text, one a line
+    #[arg(long, group = "input", value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Prompt as token ids, used as they are
+    #[arg(long, group = "input", value_name = "3,17,101", value_delimiter = ',')]
+    pub(crate) prompt_ids: Option<Vec<u32>>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Print one JSON object a prompt, with every step
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the objects of --json to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true))]
+pub(crate) struct Score {
+    /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// Text to score, as it is
+    #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) text: Option<String>,
+    /// Token ids to score, as they are
+    #[arg(long, group = "input", value_name = "3,17,101", value_delimiter = ',')]
+    pub(crate) ids: Option<Vec<u32>>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Print what a file and settings make, and where each value came from
+    Show {
+        #[command(flatten)]
+        source: Source,
+        /// Print the defaults too
+        #[arg(long)]
+        resolved: bool,
+        /// Print one JSON object: the values and their origins
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON schema of configuration files, for editors
+    Schema,
+    /// Say what a key or a section means and accepts; without one, list all
+    Explain {
+        /// Key, such as train.lr, or section, such as train
+        key: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Run one device and report on it; used by the doctor itself, for a driver may crash
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) probe: Option<String>,
+}

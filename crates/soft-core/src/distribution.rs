@@ -1,0 +1,163 @@
+//! A distribution over the vocabulary, and the mixture of embeddings it stands for.
+
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::{host_values, int_tensor};
+
+/// One distribution a row: over the whole vocabulary, or over a few named tokens.
+///
+/// Feeding one hard token is the sparse case with k = 1 and weight 1; there is no other path.
+#[derive(Debug, Clone)]
+pub enum Distribution {
+    /// Weights of every token: `[batch, vocab]`.
+    Dense(Tensor<2>),
+    /// Weights of named tokens; a token may be named twice, its weights then add up.
+    Sparse {
+        /// Token ids: `[batch, k]`.
+        ids: Tensor<2, Int>,
+        /// Their weights: `[batch, k]`; a weight of 0 is padding.
+        weights: Tensor<2>,
+    },
+}
+
+impl Distribution {
+    /// All weight on one token a row. `like` gives the device and precision.
+    pub fn one_hot(ids: &[u32], like: &Tensor<2>) -> Self {
+        let batch = ids.len();
+        let device = like.device();
+        Self::Sparse {
+            ids: int_tensor(ids, [batch, 1], &device),
+            weights: Tensor::ones([batch, 1], (&device, like.dtype())),
+        }
+    }
+
+    /// The mixture `q @ E`.
+    ///
+    /// # Shapes
+    /// - embedding: `[vocab, d_model]`
+    /// - output: `[batch, d_model]`
+    ///
+    /// # Gradient
+    /// Flows to the weights and to the embedding. A sparse mixture gathers its k rows only.
+    ///
+    /// # Panics
+    /// If a dense distribution is not as wide as the vocabulary.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use soft_core::{Distribution, host_values, int_tensor};
+    ///
+    /// let device = Device::default();
+    /// let embedding = Tensor::<2>::from_data([[1f32, 0.0], [0.0, 8.0], [9.0, 9.0]], &device);
+    /// let half_and_half = Distribution::Sparse {
+    ///     ids: int_tensor(&[0, 1], [1, 2], &device),
+    ///     weights: Tensor::from_data([[0.5f32, 0.5]], &device),
+    /// };
+    /// assert_eq!(host_values(half_and_half.mix(embedding)), [0.5, 4.0]);
+    /// ```
+    pub fn mix(&self, embedding: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(probs) => probs.clone().matmul(embedding),
+            Self::Sparse { ids, weights } => {
+                let [batch, k] = ids.dims();
+                let [_, d_model] = embedding.dims();
+                let rows = embedding.select(0, ids.clone().reshape([batch * k]));
+                if k == 1 {
+                    return rows * weights.clone();
+                }
+                let weights = weights.clone().reshape([batch, 1, k]);
+                weights.matmul(rows.reshape([batch, k, d_model])).reshape([batch, d_model])
+            }
+        }
+    }
+
+    /// Number of rows.
+    pub fn batch(&self) -> usize {
+        match self {
+            Self::Dense(probs) => probs.dims()[0],
+            Self::Sparse { weights, .. } => weights.dims()[0],
+        }
+    }
+
+    /// The device that holds it.
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Dense(probs) => probs.device(),
+            Self::Sparse { weights, .. } => weights.device(),
+        }
+    }
+
+    /// Cuts the gradient through the weights; the lookup of embeddings keeps its own.
+    pub fn detach(self) -> Self {
+        match self {
+            Self::Dense(probs) => Self::Dense(probs.detach()),
+            Self::Sparse { ids, weights } => Self::Sparse { ids, weights: weights.detach() },
+        }
+    }
+
+    /// Weight of the tokens `ids` of each row: `[batch, k]` to `[batch, k]`.
+    pub fn weights_at(&self, wanted: Tensor<2, Int>) -> Tensor<2> {
+        match self {
+            Self::Dense(probs) => probs.clone().gather(1, wanted),
+            Self::Sparse { ids, weights } => {
+                let [batch, k] = ids.dims();
+                let [_, wanted_k] = wanted.dims();
+                let same = ids
+                    .clone()
+                    .reshape([batch, 1, k])
+                    .expand([batch, wanted_k, k])
+                    .equal(wanted.reshape([batch, wanted_k, 1]).expand([batch, wanted_k, k]));
+                let weights = weights.clone().reshape([batch, 1, k]).expand([batch, wanted_k, k]);
+                weights.mask_fill(same.bool_not(), 0.0).sum_dim(2).reshape([batch, wanted_k])
+            }
+        }
+    }
+
+    /// Each row on the host as (id, weight), heaviest first, weights of a repeated id added,
+    /// zeros dropped, at most `limit` entries. Waits for the device.
+    pub fn to_rows(&self, limit: usize) -> Vec<Vec<(u32, f64)>> {
+        let (ids, weights, width) = match self {
+            Self::Dense(probs) => {
+                let [batch, vocab] = probs.dims();
+                let probs = probs.clone().detach();
+                let top = limit.clamp(1, vocab);
+                let ids = crate::top_k_ids(probs.clone(), top);
+                let values = host_values(probs.gather(1, ids.clone()));
+                debug_assert_eq!(values.len(), batch * top);
+                (host_ids(ids), values, top)
+            }
+            Self::Sparse { ids, weights } => {
+                let width = weights.dims()[1];
+                (host_ids(ids.clone()), host_values(weights.clone().detach()), width)
+            }
+        };
+        ids.chunks_exact(width)
+            .zip(weights.chunks_exact(width))
+            .map(|(ids, weights)| merged_row(ids, weights, limit))
+            .collect()
+    }
+}
+
+fn host_ids(ids: Tensor<2, Int>) -> Vec<u32> {
+    ids.into_data().iter::<i64>().map(|id| id as u32).collect()
+}
+
+fn merged_row(ids: &[u32], weights: &[f64], limit: usize) -> Vec<(u32, f64)> {
+    let mut row: Vec<(u32, f64)> =
+        ids.iter().copied().zip(weights.iter().copied()).filter(|entry| entry.1 != 0.0).collect();
+    row.sort_by_key(|entry| entry.0);
+    row.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 += later.1;
+        }
+        same
+    });
+    row.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    row.truncate(limit);
+    row
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

@@ -1,0 +1,334 @@
+//! From logits to the distribution that is fed back: temperature, filters, noise.
+
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Bool, Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Distribution, Error, NoiseKey, Place, entropy_nats, float_tensor, gumbel, gumbel_at,
+    log_normalizer, tempered, top_k_ids,
+};
+
+mod filters;
+
+/// A stage of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// Divides the scores by the temperature.
+    Temperature,
+    /// Keeps the `top_k` most likely tokens.
+    TopK,
+    /// Keeps the fewest most likely tokens whose probabilities reach `top_p`.
+    TopP,
+    /// Keeps tokens at least `min_p` times as likely as the most likely one.
+    MinP,
+    /// Adds noise to what the filters kept.
+    Noise,
+}
+
+impl Transform {
+    fn name(self) -> &'static str {
+        match self {
+            Transform::Temperature => "temperature",
+            Transform::TopK => "top_k",
+            Transform::TopP => "top_p",
+            Transform::MinP => "min_p",
+            Transform::Noise => "noise",
+        }
+    }
+}
+
+/// Noise on the fed distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Noise {
+    /// The filtered distribution is fed as it is.
+    #[default]
+    None,
+    /// `softmax((log p + g) / temperature)` with standard Gumbel noise g (Gumbel-softmax,
+    /// Jang et al. 2017, equation 2): near 0 it is a draw of one token.
+    Gumbel {
+        /// Temperature of the relaxation, over 0.
+        temperature: f64,
+    },
+}
+
+/// Settings of a [`SoftPipeline`]; the default feeds `softmax(z)` over the whole vocabulary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PipelineConfig {
+    /// Divisor of the logits; 0 feeds the most likely token alone.
+    pub temperature: f64,
+    /// Most tokens kept; 0 is off.
+    pub top_k: usize,
+    /// Probability mass kept; 1 is off.
+    pub top_p: f64,
+    /// Least probability kept, relative to the most likely token's; 0 is off.
+    pub min_p: f64,
+    /// Most tokens fed, cut after every filter and before the noise; 0 is off.
+    pub max_top_k: usize,
+    /// Noise on what is left.
+    pub noise: Noise,
+    /// The stages in the order they are applied.
+    pub order: Vec<Transform>,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        use Transform::{MinP, Noise as NoiseStage, Temperature, TopK, TopP};
+        Self {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            max_top_k: 0,
+            noise: Noise::None,
+            order: vec![Temperature, TopK, TopP, MinP, NoiseStage],
+        }
+    }
+}
+
+/// The distribution for a position, before and after noise.
+#[derive(Debug, Clone)]
+pub struct SoftToken {
+    /// `p_t`: after temperature and filters.
+    pub probs: Distribution,
+    /// What is fed: `p_t`, with noise where the pipeline has some.
+    pub fed: Distribution,
+}
+
+/// Turns logits into the distribution that is fed back; used by generation and training alike.
+///
+/// # Source
+/// Stages and their order: Soft Thinking (Zhang et al. 2025, arXiv:2505.15778). Every filter keeps
+/// at least one token and keeps a prefix of the tokens ordered by score, so a filter is a length.
+#[derive(Debug, Clone)]
+pub struct SoftPipeline {
+    config: PipelineConfig,
+}
+
+/// Under it, scores divided by the temperature overflow f32.
+const LEAST_TEMPERATURE: f64 = 1e-30;
+
+impl SoftPipeline {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// A number outside its range, a stage named twice, a stage in use that `order` leaves out, or
+    /// one that stands after noise that is in use.
+    pub fn new(config: PipelineConfig) -> Result<Self, Error> {
+        let range = |ok: bool, name, found: f64, expected| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::OutOfRange { name, found: found.to_string(), expected })
+            }
+        };
+        let (t, p, m) = (config.temperature, config.top_p, config.min_p);
+        let ok = t == 0.0 || (t >= LEAST_TEMPERATURE && t.is_finite());
+        range(ok, "temperature", t, "0, or a finite number of 1e-30 or more")?;
+        range((0.0..=1.0).contains(&p), "top_p", p, "a number from 0 to 1")?;
+        range((0.0..=1.0).contains(&m), "min_p", m, "a number from 0 to 1")?;
+        if let Noise::Gumbel { temperature } = config.noise {
+            let ok = temperature >= LEAST_TEMPERATURE && temperature.is_finite();
+            range(ok, "noise_temperature", temperature, "a finite number of 1e-30 or more")?;
+        }
+        for (i, transform) in config.order.iter().enumerate() {
+            if config.order[..i].contains(transform) {
+                return Err(Error::RepeatedTransform { name: transform.name() });
+            }
+        }
+        let in_use = [
+            (Transform::Temperature, t != 1.0),
+            (Transform::TopK, config.top_k > 0),
+            (Transform::TopP, p < 1.0),
+            (Transform::MinP, m > 0.0),
+            (Transform::Noise, config.noise != Noise::None),
+        ];
+        for (transform, used) in in_use {
+            if used && !config.order.contains(&transform) {
+                return Err(Error::MissingTransform { name: transform.name() });
+            }
+        }
+        if config.noise != Noise::None && config.order.last() != Some(&Transform::Noise) {
+            let last = config.order.last().map_or("nothing", |transform| transform.name());
+            return Err(Error::NoiseNotLast { name: last });
+        }
+        Ok(Self { config })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &PipelineConfig {
+        &self.config
+    }
+
+    /// Whether any filter can drop a token.
+    pub fn filters(&self) -> bool {
+        let c = &self.config;
+        c.temperature == 0.0 || c.top_k > 0 || c.top_p < 1.0 || c.min_p > 0.0 || c.max_top_k > 0
+    }
+
+    /// Temperature, filters and noise.
+    ///
+    /// # Shapes
+    /// - logits: `[batch, vocab]`
+    /// - keys: one a row, read only when the pipeline has noise
+    ///
+    /// # Gradient
+    /// Flows to the logits through the weights, not through the choice of the tokens kept.
+    ///
+    /// # Panics
+    /// If the pipeline has noise and `keys` are not one a row.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use soft_core::{PipelineConfig, SoftPipeline};
+    ///
+    /// # fn main() -> Result<(), soft_core::Error> {
+    /// let pipeline = SoftPipeline::new(PipelineConfig { top_k: 2, ..Default::default() })?;
+    /// let logits = Tensor::<2>::from_data([[0.0, 3f32.ln(), -5.0]], &Device::default());
+    /// let fed = pipeline.apply(logits, &[]).fed;
+    /// let row = &fed.to_rows(2)[0]; // the two most likely tokens, 3 to 1
+    /// assert_eq!([row[0].0, row[1].0], [1, 0]);
+    /// assert!((row[0].1 - 0.75).abs() < 1e-6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn apply(&self, logits: Tensor<2>, keys: &[NoiseKey]) -> SoftToken {
+        let probs = self.filtered(logits);
+        let fed = match self.config.noise {
+            Noise::Gumbel { temperature } if self.config.temperature > 0.0 => {
+                relaxed(&probs, temperature, keys)
+            }
+            _ => probs.clone(),
+        };
+        SoftToken { probs: weights_of(probs), fed: weights_of(fed) }
+    }
+
+    /// Draws one token a row from filtered probabilities, by the Gumbel-max rule with the noise of
+    /// [`Place::Draw`]; at temperature 0 the most likely one.
+    ///
+    /// # Panics
+    /// If `keys` are not one a row.
+    pub fn draw(&self, probs: &Distribution, keys: &[NoiseKey]) -> Vec<u32> {
+        let rows = probs.to_rows(usize::MAX);
+        assert_eq!(rows.len(), keys.len(), "one noise key a row");
+        rows.iter()
+            .zip(keys)
+            .map(|(row, &key)| {
+                if row.len() == 1 || self.config.temperature == 0.0 {
+                    return row[0].0;
+                }
+                let ids: Vec<u32> = row.iter().map(|entry| entry.0).collect();
+                let noise = noise_of(&ids, key);
+                let perturbed = row.iter().zip(noise).map(|(entry, g)| (entry.1.ln() + g, entry.0));
+                perturbed.fold((f64::NEG_INFINITY, ids[0]), |a, b| if b.0 > a.0 { b } else { a }).1
+            })
+            .collect()
+    }
+
+    /// Entropy of the tempered distribution before filters, in nats; at temperature 0 that of 1.
+    ///
+    /// # Shapes
+    /// - logits: `[batch, vocab]`; output: `[batch]`
+    pub fn entropy_nats(&self, logits: Tensor<2>) -> Tensor<1> {
+        entropy_nats(logits, self.config.temperature)
+    }
+
+    /// Share of the unfiltered probability that the filters kept, a number a row.
+    ///
+    /// # Shapes
+    /// - logits: `[batch, vocab]`; output: `[batch]`
+    pub fn kept_mass(&self, logits: Tensor<2>, probs: &Distribution) -> Tensor<1> {
+        let [batch, _] = logits.dims();
+        match probs {
+            Distribution::Dense(probs) => Tensor::ones([batch], (&probs.device(), probs.dtype())),
+            Distribution::Sparse { ids, weights } => {
+                let scores = tempered(logits.detach(), self.config.temperature);
+                let total = log_normalizer(scores.clone());
+                let dropped = weights.clone().detach().equal_elem(0.0);
+                let kept = (scores.gather(1, ids.clone()) - total).exp().mask_fill(dropped, 0.0);
+                kept.sum_dim(1).squeeze_dim(1)
+            }
+        }
+    }
+
+    /// Scores after temperature, with what the filters drop at minus infinity.
+    fn filtered(&self, logits: Tensor<2>) -> Scores {
+        let scores = tempered(logits, self.config.temperature);
+        if !self.filters() {
+            return Scores::Dense(scores);
+        }
+        if self.config.temperature == 0.0 {
+            let ids = top_k_ids(scores.clone().detach(), 1);
+            let scores = scores.gather(1, ids.clone());
+            return Scores::Sparse { scores: scores.detach(), ids, dropped: None };
+        }
+        let (ids, dropped) = self.kept_ids(scores.clone().detach());
+        Scores::Sparse { scores: scores.gather(1, ids.clone()), ids, dropped }
+    }
+}
+
+/// Scores before the softmax: the whole vocabulary, or candidates of which some are dropped.
+#[derive(Clone)]
+enum Scores {
+    Dense(Tensor<2>),
+    Sparse { scores: Tensor<2>, ids: Tensor<2, Int>, dropped: Option<Tensor<2, Bool>> },
+}
+
+impl Scores {
+    fn masked(self) -> (Tensor<2>, Option<Tensor<2, Int>>) {
+        match self {
+            Scores::Dense(scores) => (scores, None),
+            Scores::Sparse { scores, ids, dropped: None } => (scores, Some(ids)),
+            Scores::Sparse { scores, ids, dropped: Some(dropped) } => {
+                (scores.mask_fill(dropped, f64::NEG_INFINITY), Some(ids))
+            }
+        }
+    }
+}
+
+fn weights_of(scores: Scores) -> Distribution {
+    match scores.masked() {
+        (scores, None) => Distribution::Dense(softmax(scores, 1)),
+        (scores, Some(ids)) if scores.dims()[1] == 1 => {
+            Distribution::Sparse { ids, weights: scores.ones_like() }
+        }
+        (scores, Some(ids)) => Distribution::Sparse { ids, weights: softmax(scores, 1) },
+    }
+}
+
+/// `(log p + g) / temperature` with the noise of [`Place::Feed`].
+fn relaxed(probs: &Scores, temperature: f64, keys: &[NoiseKey]) -> Scores {
+    let (scores, ids) = probs.clone().masked();
+    let [batch, k] = scores.dims();
+    assert_eq!(batch, keys.len(), "one noise key a row");
+    let noise: Vec<f64> = match &ids {
+        None => keys.iter().flat_map(|&key| gumbel(key, Place::Feed, k)).collect(),
+        Some(ids) => {
+            let ids: Vec<u32> = ids.to_data().iter::<i64>().map(|id| id as u32).collect();
+            let rows = ids.chunks_exact(k).zip(keys);
+            rows.flat_map(|(ids, &key)| gumbel_at(key, Place::Feed, ids)).collect()
+        }
+    };
+    let noise = float_tensor(noise, [batch, k], &scores.device(), scores.dtype());
+    let noisy = (log_softmax(scores, 1) + noise) * (1.0 / temperature);
+    match ids {
+        None => Scores::Dense(noisy),
+        Some(ids) => Scores::Sparse { scores: noisy, ids, dropped: None },
+    }
+}
+
+/// Draw noise of the tokens `ids`: one pass over the stream where there are many.
+fn noise_of(ids: &[u32], key: NoiseKey) -> Vec<f64> {
+    let Some(last) = ids.iter().max() else { return Vec::new() };
+    if ids.len() < 1024 {
+        return gumbel_at(key, Place::Draw, ids);
+    }
+    let all = gumbel(key, Place::Draw, *last as usize + 1);
+    ids.iter().map(|&id| all[id as usize]).collect()
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

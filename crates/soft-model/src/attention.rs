@@ -1,0 +1,133 @@
+//! Grouped-query attention over a K/V prefix and a cache.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+
+use crate::dropout::{Dropout, Site};
+use crate::kv_cache::{Columns, KvCache, LayerCache};
+use crate::linear::Linear;
+use crate::norm::Norm;
+use crate::rope::Rotation;
+
+/// What every layer of one pass shares.
+pub(crate) struct Pass<'a> {
+    pub(crate) columns: &'a Columns,
+    pub(crate) mask: Option<Tensor<4>>,
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) dropout: Option<&'a Dropout>,
+}
+
+/// Multi-head attention with `n_kv_heads` key/value heads, each serving a group of query heads.
+#[derive(Module, Debug)]
+pub(crate) struct Attention {
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    pub(crate) output: Linear,
+    pub(crate) query_norm: Option<Norm>,
+    pub(crate) key_norm: Option<Norm>,
+    pub(crate) prefix: Option<Prefix>,
+    #[module(skip)]
+    pub(crate) n_heads: usize,
+    #[module(skip)]
+    pub(crate) n_kv_heads: usize,
+    #[module(skip)]
+    pub(crate) head_dim: usize,
+}
+
+/// Learned keys and values before the first position (prefix tuning, Li and Liang 2021,
+/// arXiv:2101.00190): `[n_kv_heads, tokens, head_dim]` each. They are not rotated, and the tokens
+/// after them take positions from `tokens` on, as PEFT has it.
+#[derive(Module, Debug)]
+pub(crate) struct Prefix {
+    pub(crate) keys: Param<Tensor<3>>,
+    pub(crate) values: Param<Tensor<3>>,
+}
+
+impl Prefix {
+    /// The prefix as the first slots of a cache of `batch` rows.
+    pub(crate) fn expand(&self, batch: usize) -> LayerCache {
+        let [n_kv_heads, tokens, head_dim] = self.keys.dims();
+        let rows = |x: Tensor<3>| {
+            x.reshape([1, n_kv_heads, tokens, head_dim])
+                .expand([batch, n_kv_heads, tokens, head_dim])
+        };
+        LayerCache { keys: rows(self.keys.val()), values: rows(self.values.val()) }
+    }
+}
+
+impl Attention {
+    /// # Shapes
+    /// - x: `[batch * seq, d_model]`, with `batch` and `seq` those of the pass's columns
+    /// - output: as x
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        layer: usize,
+        cache: &mut KvCache,
+        pass: &Pass<'_>,
+    ) -> Tensor<2> {
+        let batch = pass.columns.positions.len();
+        let seq = pass.columns.positions[0].len();
+        let (n_heads, n_kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let query = heads(&self.query, &self.query_norm, x.clone(), [batch, seq, n_heads, head_dim]);
+        let key = heads(&self.key, &self.key_norm, x.clone(), [batch, seq, n_kv_heads, head_dim]);
+        let value = heads(&self.value, &None, x, [batch, seq, n_kv_heads, head_dim]);
+        let (query, key) = match &pass.rotation {
+            Some(rotation) => (rotation.apply(query), rotation.apply(key)),
+            None => (query, key),
+        };
+        let all = cache.append(layer, key, value);
+
+        // The heads of a group are more queries of the same key/value head: nothing is repeated.
+        let group = n_heads / n_kv_heads;
+        let query = (query * (head_dim as f64).powf(-0.5)).reshape([
+            batch,
+            n_kv_heads,
+            group * seq,
+            head_dim,
+        ]);
+        let scores = query.matmul(all.keys.swap_dims(2, 3));
+        let scores = match &pass.mask {
+            Some(mask) => scores + mask.clone(),
+            None => scores,
+        };
+        let mut weights = softmax(scores, 3); // [batch, n_kv_heads, group * seq, slots]
+        if let Some(dropout) = pass.dropout {
+            let columns = pass.columns;
+            weights =
+                dropout.attention(weights, &columns.positions, &columns.key_positions, layer);
+        }
+        let mixed = weights
+            .matmul(all.values)
+            .reshape([batch, n_heads, seq, head_dim])
+            .swap_dims(1, 2)
+            .reshape([batch * seq, n_heads * head_dim]);
+        let out = self.output.forward(mixed);
+        match pass.dropout {
+            Some(dropout) => dropout.features(
+                out,
+                &pass.columns.positions,
+                Site::AttentionOutput { layer },
+            ),
+            None => out,
+        }
+    }
+}
+
+/// Projects and splits into heads: `[batch * seq, d_model]` to `[batch, heads, seq, head_dim]`.
+fn heads(
+    projection: &Linear,
+    norm: &Option<Norm>,
+    x: Tensor<2>,
+    [batch, seq, heads, head_dim]: [usize; 4],
+) -> Tensor<4> {
+    let mut x = projection.forward(x);
+    if let Some(norm) = norm {
+        x = norm
+            .forward(x.reshape([batch * seq * heads, head_dim]))
+            .reshape([batch * seq, heads * head_dim]);
+    }
+    x.reshape([batch, seq, heads, head_dim]).swap_dims(1, 2)
+}

@@ -1,0 +1,81 @@
+//! A pre-norm residual block: attention, then feed-forward.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, silu, tanh};
+
+use crate::attention::{Attention, Pass};
+use crate::config::Activation;
+use crate::dropout::Site;
+use crate::kv_cache::KvCache;
+use crate::linear::Linear;
+use crate::norm::Norm;
+
+/// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+#[derive(Module, Debug)]
+pub(crate) struct Block {
+    pub(crate) attention_norm: Norm,
+    pub(crate) attention: Attention,
+    pub(crate) mlp_norm: Norm,
+    pub(crate) mlp: Mlp,
+}
+
+/// Feed-forward: `down(act(gate(x)) * up(x))` with a gate, else `down(act(up(x)))`.
+#[derive(Module, Debug)]
+pub(crate) struct Mlp {
+    pub(crate) gate: Option<Linear>,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+    #[module(skip)]
+    pub(crate) activation: Activation,
+}
+
+impl Block {
+    /// # Shapes
+    /// - x: `[batch * seq, d_model]`; output: the same
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        layer: usize,
+        cache: &mut KvCache,
+        pass: &Pass<'_>,
+    ) -> Tensor<2> {
+        let attended =
+            self.attention.forward(self.attention_norm.forward(x.clone()), layer, cache, pass);
+        let x = x + attended;
+        let fed = self.mlp.forward(self.mlp_norm.forward(x.clone()));
+        let fed = match pass.dropout {
+            Some(dropout) => {
+                dropout.features(fed, &pass.columns.positions, Site::FeedForward { layer })
+            }
+            None => fed,
+        };
+        x + fed
+    }
+}
+
+impl Mlp {
+    /// # Shapes
+    /// - x: `[rows, d_model]`; output: the same
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let inner = match &self.gate {
+            Some(gate) => {
+                activate(gate.forward(x.clone()), self.activation) * self.up.forward(x)
+            }
+            None => activate(self.up.forward(x), self.activation),
+        };
+        self.down.forward(inner)
+    }
+}
+
+fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    match activation {
+        Activation::Silu => silu(x),
+        Activation::Gelu => gelu(x),
+        Activation::GeluTanh => {
+            let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715)
+                * (2.0 / std::f64::consts::PI).sqrt();
+            x * (tanh(inner) + 1.0) * 0.5
+        }
+    }
+}

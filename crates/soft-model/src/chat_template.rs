@@ -1,0 +1,176 @@
+//! Chat templates: the Jinja programs that models come with, run as transformers runs them.
+//!
+//! A template is downloaded code, so it runs with fuel and a limited output, and reaches neither
+//! files nor other templates.
+
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{Environment, ErrorKind, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::chat_template::python::{json_dumps, strftime};
+
+mod python;
+#[cfg(test)]
+mod tests;
+
+const NAME: &str = "chat_template";
+/// Longest text that is rendered.
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// Instructions a template may use, before those for its messages.
+const FUEL: u64 = 200_000;
+const FUEL_PER_MESSAGE: u64 = 2_000;
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks, such as `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role` saying `content`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// A parsed chat template with the special tokens it may name.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    tokens: Vec<(String, String)>,
+}
+
+impl ChatTemplate {
+    /// Parses a template; `tokens` are variables such as `("bos_token", "<s>")`.
+    ///
+    /// # Errors
+    /// [`Error::ChatTemplate`] with the line of the mistake.
+    pub fn new<N: Into<String>, T: Into<String>>(
+        source: &str,
+        tokens: impl IntoIterator<Item = (N, T)>,
+    ) -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(failed)?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", to_json);
+        environment.add_filter("fromjson", from_json);
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
+        let tokens = tokens.into_iter().map(|(name, token)| (name.into(), token.into())).collect();
+        Ok(Self { environment, tokens })
+    }
+
+    /// The text of a conversation, with the opening of the assistant's turn at its end where
+    /// `add_generation_prompt` asks for it.
+    ///
+    /// # Errors
+    /// [`Error::ChatTemplate`] where the template raises an exception, runs out of fuel or
+    /// renders more than 1 MiB.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
+        let mut variables: Vec<(&str, Value)> = vec![
+            ("messages", Value::from(minijinja::value::Serde(messages))),
+            ("add_generation_prompt", add_generation_prompt.into()),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+        ];
+        variables.extend(self.tokens.iter().map(|(name, token)| (&name[..], token.into())));
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
+        let template = environment.get_template(NAME).map_err(failed)?;
+        let mut out = Capped(Vec::new());
+        let variables: Value = variables.into_iter().collect();
+        template.render_captured_to(variables, &mut out).map_err(failed)?;
+        String::from_utf8(out.0).map_err(|error| Error::ChatTemplate(error.to_string()))
+    }
+}
+
+fn failed(error: minijinja::Error) -> Error {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    Error::ChatTemplate(text)
+}
+
+/// The tags that mark an assistant's words for training; here they only group.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let Some(len) = rest[at..].find("%}") else { break };
+        let tag = &rest[at..at + len];
+        out.push_str(&rest[..at]);
+        match tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches('-').trim() {
+            "generation" => out.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(tag),
+        }
+        rest = &rest[at + len..];
+    }
+    out + rest
+}
+
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// The time of day in UTC, as `datetime.strftime` writes it.
+fn strftime_now(format: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    strftime(format, now)
+}
+
+/// As transformers registers it: `json.dumps` without escapes for HTML.
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let ascii: Option<bool> = options.get("ensure_ascii")?;
+    // Keys keep their order, and separators are Python's, unless others are asked for.
+    let _: Option<Value> = options.get("sort_keys")?;
+    let _: Option<Value> = options.get("separators")?;
+    options.assert_all_used()?;
+    let text = json_dumps(value, indent, ascii.unwrap_or(false)).map_err(|error| {
+        minijinja::Error::new(ErrorKind::BadSerialization, "cannot write as JSON").with_source(error)
+    })?;
+    Ok(Value::from(text))
+}
+
+fn from_json(text: &str) -> Result<Value, minijinja::Error> {
+    let json: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+        minijinja::Error::new(ErrorKind::InvalidOperation, "not valid JSON").with_source(error)
+    })?;
+    Ok(Value::from(minijinja::value::Serde(json)))
+}
+
+/// A buffer that refuses to grow over the limit.
+struct Capped(Vec<u8>);
+
+impl Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            let problem = format!("the rendered text is over the limit of {MAX_OUTPUT_BYTES} bytes");
+            return Err(io::Error::other(problem));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Drop-out whose masks are a function of (seed, step, row, position, site).
+
+use burn::tensor::Tensor;
+use soft_core::{NoiseKey, Place, float_tensor, uniform_stream};
+
+/// Drop-out of one optimizer step; a pass without one is not perturbed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropout {
+    /// Probability that an activation is set to zero.
+    pub rate: f64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Optimizer step.
+    pub step: u64,
+    /// Index of each row of the batch within the optimizer step.
+    pub rows: Vec<u32>,
+}
+
+/// Where in the model a mask applies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Site {
+    Embedding,
+    AttentionWeights { layer: usize },
+    AttentionOutput { layer: usize },
+    FeedForward { layer: usize },
+}
+
+impl Site {
+    fn place(self) -> Place {
+        Place::Dropout(match self {
+            Site::Embedding => 0,
+            Site::AttentionWeights { layer } => 3 * layer as u32 + 1,
+            Site::AttentionOutput { layer } => 3 * layer as u32 + 2,
+            Site::FeedForward { layer } => 3 * layer as u32 + 3,
+        })
+    }
+}
+
+impl Dropout {
+    fn key(&self, row: usize, position: u32) -> NoiseKey {
+        NoiseKey { seed: self.seed, step: self.step, row: self.rows[row], position }
+    }
+
+    fn scale(&self, uniform: f64) -> f64 {
+        if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
+    }
+
+    /// Drops features of `x [batch * seq, d]`, whose rows stand at `positions[batch][seq]`.
+    pub(crate) fn features(&self, x: Tensor<2>, positions: &[Vec<u32>], site: Site) -> Tensor<2> {
+        let [rows, d] = x.dims();
+        let mut mask = Vec::with_capacity(rows * d);
+        for (row, positions) in positions.iter().enumerate() {
+            for &position in positions {
+                let stream = uniform_stream(self.key(row, position), site.place());
+                mask.extend(stream.take(d).map(|u| self.scale(u)));
+            }
+        }
+        let mask = float_tensor(mask, [rows, d], &x.device(), x.dtype());
+        x * mask
+    }
+
+    /// Drops attention weights `[batch, n_kv_heads, group * seq, slots]`.
+    ///
+    /// The number for (query position, key position, head) does not depend on where the key lies
+    /// in the cache: `key_positions[batch][slots]` names the place of each slot, if it has one.
+    pub(crate) fn attention(
+        &self,
+        weights: Tensor<4>,
+        positions: &[Vec<u32>],
+        key_positions: &[Vec<Option<u32>>],
+        layer: usize,
+    ) -> Tensor<4> {
+        let [batch, n_kv_heads, queries, slots] = weights.dims();
+        let seq = positions[0].len();
+        let group = queries / seq;
+        let n_heads = n_kv_heads * group;
+        let mut mask = vec![0.0; batch * n_heads * seq * slots];
+        for (row, positions) in positions.iter().enumerate() {
+            for (column, &position) in positions.iter().enumerate() {
+                let visible = n_heads * (position as usize + 1);
+                let place = Site::AttentionWeights { layer }.place();
+                let draws: Vec<f64> =
+                    uniform_stream(self.key(row, position), place).take(visible).collect();
+                for (slot, key) in key_positions[row].iter().enumerate() {
+                    let Some(key) = key.filter(|&key| key <= position) else { continue };
+                    for head in 0..n_heads {
+                        let draw = draws[key as usize * n_heads + head];
+                        let query = (row * n_heads + head) * seq + column;
+                        mask[query * slots + slot] = self.scale(draw);
+                    }
+                }
+            }
+        }
+        let shape = [batch, n_kv_heads, queries, slots];
+        weights.clone() * float_tensor(mask, shape, &weights.device(), weights.dtype())
+    }
+}

@@ -1,0 +1,234 @@
+//! Keys and values of the positions seen so far, with a length, positions and a mask per row.
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+/// One layer's keys and values: `[batch, n_kv_heads, slots, head_dim]` each.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerCache {
+    pub(crate) keys: Tensor<4>,
+    pub(crate) values: Tensor<4>,
+}
+
+/// The cache of a batch. A *slot* is a column of the tensors; each row knows which slots hold a
+/// position of its own and which are padding, so rows of different lengths share a batch.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    pub(crate) layers: Vec<Option<LayerCache>>,
+    /// `rows[row][slot]`: the position that the slot holds, or `None` for padding.
+    rows: Vec<Vec<Option<u32>>>,
+    /// Slots before the first token: a learned K/V prefix, visible to every row.
+    prefix_len: usize,
+}
+
+/// Where the new columns of a pass stand, and what each may see.
+#[derive(Debug, Clone)]
+pub(crate) struct Columns {
+    /// Position of each new column of each row; a padding column repeats the row's last position.
+    pub(crate) positions: Vec<Vec<u32>>,
+    /// Position of each slot of each row, the new ones and the prefix included.
+    pub(crate) key_positions: Vec<Vec<Option<u32>>>,
+    /// Slots before the new columns.
+    pub(crate) start: usize,
+}
+
+impl KvCache {
+    /// An empty cache for `batch` rows of a model with `n_layers` layers.
+    pub(crate) fn new(n_layers: usize, batch: usize) -> Self {
+        Self { layers: vec![None; n_layers], rows: vec![Vec::new(); batch], prefix_len: 0 }
+    }
+
+    /// Number of rows.
+    pub fn batch(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Number of slots, padding and prefix included.
+    pub fn slots(&self) -> usize {
+        self.rows.first().map_or(0, Vec::len)
+    }
+
+    /// Slots of the learned prefix.
+    pub fn prefix_len(&self) -> usize {
+        self.prefix_len
+    }
+
+    /// Positions that `row` holds, padding and prefix not counted.
+    pub fn len(&self, row: usize) -> usize {
+        self.rows[row].iter().flatten().count() - self.prefix_len
+    }
+
+    /// Whether no row holds a position.
+    pub fn is_empty(&self) -> bool {
+        (0..self.batch()).all(|row| self.len(row) == 0)
+    }
+
+    /// Registers the learned prefix as the first slots of every row.
+    pub(crate) fn set_prefix(&mut self, layers: Vec<LayerCache>) {
+        self.prefix_len = layers[0].keys.dims()[2];
+        for row in &mut self.rows {
+            *row = (0..self.prefix_len as u32).map(Some).collect();
+        }
+        self.layers = layers.into_iter().map(Some).collect();
+    }
+
+    /// Registers new columns; `real[row][column]` is false for padding.
+    pub(crate) fn extend(&mut self, real: &[Vec<bool>]) -> Columns {
+        assert_eq!(real.len(), self.batch(), "one row of columns a row of the cache");
+        let start = self.slots();
+        let mut positions = Vec::with_capacity(real.len());
+        for (slots, columns) in self.rows.iter_mut().zip(real) {
+            let mut next = slots.iter().flatten().max().map_or(0, |last| last + 1);
+            let mut at = Vec::with_capacity(columns.len());
+            for &real in columns {
+                at.push(if real { next } else { next.saturating_sub(1) });
+                slots.push(real.then_some(next));
+                next += u32::from(real);
+            }
+            positions.push(at);
+        }
+        Columns { positions, key_positions: self.rows.clone(), start }
+    }
+
+    /// Appends a layer's keys and values for the columns registered by [`Self::extend`] and
+    /// returns all of them, old and new.
+    pub(crate) fn append(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> LayerCache {
+        let all = match self.layers[layer].take() {
+            None => LayerCache { keys, values },
+            Some(past) => LayerCache {
+                keys: Tensor::cat(vec![past.keys, keys], 2),
+                values: Tensor::cat(vec![past.values, values], 2),
+            },
+        };
+        self.layers[layer] = Some(all.clone());
+        all
+    }
+
+    /// Rows `rows`, in that order; a row may be taken several times, or not at all (beams, groups).
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let selected = self.rows_tensor(rows);
+        Self {
+            layers: self
+                .layers
+                .iter()
+                .map(|layer| {
+                    let ids = selected.as_ref()?;
+                    layer.as_ref().map(|layer| LayerCache {
+                        keys: layer.keys.clone().select(0, ids.clone()),
+                        values: layer.values.clone().select(0, ids.clone()),
+                    })
+                })
+                .collect(),
+            rows: rows.iter().map(|&row| self.rows[row].clone()).collect(),
+            prefix_len: self.prefix_len,
+        }
+    }
+
+    fn rows_tensor(&self, rows: &[usize]) -> Option<Tensor<1, Int>> {
+        let device = self.layers.first()?.as_ref()?.keys.device();
+        let ids: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        Some(Tensor::from_data(TensorData::new(ids, [rows.len()]), &device))
+    }
+
+    /// Forgets the positions of `row` from `len` on. Slots that no row uses any more are cut off.
+    pub fn truncate(&mut self, row: usize, len: usize) {
+        let first_forgotten = (self.prefix_len + len) as u32;
+        for slot in &mut self.rows[row] {
+            *slot = slot.filter(|&position| position < first_forgotten);
+        }
+        let used = self
+            .rows
+            .iter()
+            .map(|slots| slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1))
+            .max()
+            .unwrap_or(0);
+        self.keep_slots(used);
+    }
+
+    /// Drops every slot from `slots` on, in all rows.
+    pub(crate) fn keep_slots(&mut self, slots: usize) {
+        if slots >= self.slots() {
+            return;
+        }
+        for row in &mut self.rows {
+            row.truncate(slots);
+        }
+        for layer in &mut self.layers {
+            *layer = layer.take().filter(|_| slots > 0).map(|layer| LayerCache {
+                keys: layer.keys.narrow(2, 0, slots),
+                values: layer.values.narrow(2, 0, slots),
+            });
+        }
+    }
+
+    /// The tensors of all layers, keys before values; empty while nothing is stored.
+    ///
+    /// # Shapes
+    /// - each: `[batch, n_kv_heads, slots, head_dim]`
+    pub fn tensors(&self) -> Vec<Tensor<4>> {
+        self.layers.iter().flatten().flat_map(|l| [l.keys.clone(), l.values.clone()]).collect()
+    }
+
+    /// The same rows and slots, up to `slots`, with other tensors, in the order of
+    /// [`Self::tensors`]: how a rollout enters a segment from its recorded boundary.
+    ///
+    /// # Panics
+    /// If there are not two tensors a layer.
+    pub fn with_tensors(&self, tensors: Vec<Tensor<4>>, slots: usize) -> Self {
+        assert_eq!(tensors.len(), 2 * self.layers.len(), "keys and values of every layer");
+        let mut tensors = tensors.into_iter();
+        let mut layers = Vec::with_capacity(self.layers.len());
+        while let (Some(keys), Some(values)) = (tensors.next(), tensors.next()) {
+            layers.push(Some(LayerCache { keys, values }));
+        }
+        let rows = self.rows.iter().map(|row| row[..slots].to_vec()).collect();
+        Self { layers, rows, prefix_len: self.prefix_len }
+    }
+}
+
+impl Columns {
+    /// Additive attention mask, 0 where a query sees a slot and minus infinity elsewhere, with the
+    /// queries of a group of heads one after another; `None` when everything is visible.
+    ///
+    /// A padding column sees itself, so that its unused output is a number.
+    ///
+    /// # Shapes
+    /// - output: `[batch or 1, 1, group * seq, slots]`
+    pub(crate) fn mask(
+        &self,
+        group: usize,
+        window: Option<usize>,
+        like: &Tensor<3>,
+    ) -> Option<Tensor<4>> {
+        let seq = self.positions[0].len();
+        let slots = self.key_positions[0].len();
+        let same = |rows: &[Vec<Option<u32>>]| rows.windows(2).all(|pair| pair[0] == pair[1]);
+        let rows = if same(&self.key_positions) { 1 } else { self.key_positions.len() };
+        let mut mask = Vec::with_capacity(rows * group * seq * slots);
+        let mut everything = true;
+        for row in 0..rows {
+            let first = mask.len();
+            for column in 0..seq {
+                for slot in 0..slots {
+                    let seen = self.sees(row, column, slot, window);
+                    everything &= seen;
+                    mask.push(if seen { 0.0 } else { f64::NEG_INFINITY });
+                }
+            }
+            for _ in 1..group {
+                mask.extend_from_within(first..first + seq * slots);
+            }
+        }
+        let shape = [rows, 1, group * seq, slots];
+        (!everything).then(|| soft_core::float_tensor(mask, shape, &like.device(), like.dtype()))
+    }
+
+    fn sees(&self, row: usize, column: usize, slot: usize, window: Option<usize>) -> bool {
+        let own = self.start + column;
+        if slot == own {
+            return true;
+        }
+        let Some(key) = self.key_positions[row][slot] else { return false };
+        let query = self.positions[row][column];
+        slot < own && window.is_none_or(|window| query - key < window as u32)
+    }
+}

@@ -1,0 +1,200 @@
+//! A model as it lies on disk: one GGUF file, or a Hugging Face folder.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::ModelConfig;
+use crate::gguf::Gguf;
+use crate::{ChatTemplate, Error, Tokenizer, Weights};
+
+#[cfg(test)]
+mod tests;
+
+/// Largest `config.json` that is read.
+const MAX_JSON_BYTES: u64 = 16 << 20;
+
+/// What the model's makers advise for generation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GenerationDefaults {
+    /// Longest continuation, where one is advised.
+    pub max_new_tokens: Option<usize>,
+    /// Tokens that end a generation: those of `generation_config.json` and of the model.
+    pub eos_ids: Vec<u32>,
+}
+
+/// Everything that a path holds, opened and checked against each other; no weight is read yet.
+#[derive(Debug)]
+pub struct ModelFiles {
+    /// Shapes and formulas.
+    pub config: ModelConfig,
+    /// The tensors.
+    pub weights: Weights,
+    /// The tokenizer, where there is one that is supported.
+    pub tokenizer: Option<Tokenizer>,
+    /// Why there is no tokenizer.
+    pub tokenizer_note: Option<String>,
+    /// The chat template, where there is one.
+    pub chat_template: Option<ChatTemplate>,
+    /// Advice for generation.
+    pub generation: GenerationDefaults,
+    /// Text of `soft_config.toml`, where the folder is a checkpoint of this project.
+    pub soft: Option<String>,
+}
+
+impl ModelFiles {
+    /// Opens a `.gguf` file or a Hugging Face folder.
+    ///
+    /// # Errors
+    /// One error for the first thing that is missing, broken or not supported; tensors that do
+    /// not fit the configuration are listed together.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
+        let files = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
+        files.weights.check(&files.config)?;
+        if let Some(tokenizer) = &files.tokenizer
+            && tokenizer.vocab_len() > files.config.vocab_size
+        {
+            let problem = format!(
+                "its largest id is {}, but the model has {} embeddings: they belong to different \
+                 models",
+                tokenizer.vocab_len() - 1,
+                files.config.vocab_size
+            );
+            return Err(Error::tokenizer(path, problem));
+        }
+        Ok(files)
+    }
+}
+
+/// Only GGUF is one file; the others are named by what they begin with.
+fn open_file(path: &Path) -> Result<ModelFiles, Error> {
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(8).read_to_end(&mut start))
+        .map_err(|source| Error::io(path, source))?;
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+    let pickle = start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x80\x02");
+    if pickle || matches!(extension, "bin" | "pt" | "pth" | "ckpt") {
+        let problem = "a pickle can run code and is not read; convert it with \
+                       `model.save_pretrained(folder, safe_serialization=True)` of transformers \
+                       and give the folder";
+        return Err(Error::not_a_model(path, problem));
+    }
+    if extension == "safetensors" || extension == "json" {
+        return Err(Error::not_a_model(path, "give the folder that this file lies in"));
+    }
+    if extension != "gguf" && !start.starts_with(b"GGUF") {
+        let problem = "expected a GGUF file, or a folder with config.json and model.safetensors";
+        return Err(Error::not_a_model(path, problem));
+    }
+    from_gguf(&Gguf::open(path)?)
+}
+
+fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
+    let config = ModelConfig::from_gguf(gguf)?;
+    let weights = Weights::from_gguf(gguf, &config)?;
+    let (tokenizer, tokenizer_note) = match Tokenizer::from_gguf(gguf) {
+        Ok(Some(tokenizer)) => (Some(tokenizer), None),
+        Ok(None) => (None, Some(format!("{} has no tokenizer", gguf.path().display()))),
+        Err(error @ Error::TokenizerUnsupported { .. }) => (None, Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let chat_template = tokenizer.as_ref().map(template_of).transpose()?.flatten();
+    let eos_ids = config.eos_ids.clone();
+    let generation = GenerationDefaults { max_new_tokens: None, eos_ids };
+    Ok(ModelFiles {
+        config,
+        weights,
+        tokenizer,
+        tokenizer_note,
+        chat_template,
+        generation,
+        soft: None,
+    })
+}
+
+fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
+    let path = folder.join("config.json");
+    let Some(json) = optional_json(&path)? else { return Err(no_config(folder)) };
+    let config = ModelConfig::from_hf(&json, &path)?;
+    let weights = Weights::open_folder(folder, &config)?;
+    let tokenizer = Tokenizer::open_folder(folder)?;
+    let tokenizer_note = tokenizer.is_none().then(|| no_tokenizer(folder));
+    let chat_template = tokenizer.as_ref().map(template_of).transpose()?.flatten();
+    let generation = generation_defaults(folder, &config)?;
+    let soft = folder.join("soft_config.toml");
+    let soft = match soft.exists() {
+        true => Some(fs::read_to_string(&soft).map_err(|source| Error::io(&soft, source))?),
+        false => None,
+    };
+    Ok(ModelFiles {
+        config,
+        weights,
+        tokenizer,
+        tokenizer_note,
+        chat_template,
+        generation,
+        soft,
+    })
+}
+
+fn template_of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, Error> {
+    let source = tokenizer.chat_template_source();
+    source.map(|source| ChatTemplate::new(source, tokenizer.template_tokens())).transpose()
+}
+
+fn no_config(folder: &Path) -> Error {
+    let problem = if folder.join("adapter_config.json").exists() {
+        "no config.json: this is an adapter, give it with --adapter beside --model"
+    } else {
+        "no config.json; expected a Hugging Face model folder or a .gguf file"
+    };
+    Error::not_a_model(folder, problem)
+}
+
+fn no_tokenizer(folder: &Path) -> String {
+    let other = ["tokenizer.model", "vocab.json"].iter().find(|file| folder.join(file).exists());
+    match other {
+        Some(file) => format!(
+            "{}: {file} is not read; write a tokenizer.json with \
+             `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)` of transformers",
+            folder.display()
+        ),
+        None => format!("{} has no tokenizer.json", folder.display()),
+    }
+}
+
+fn generation_defaults(folder: &Path, config: &ModelConfig) -> Result<GenerationDefaults, Error> {
+    let path = folder.join("generation_config.json");
+    let json = optional_json(&path)?.unwrap_or(Value::Null);
+    let max_new_tokens = json["max_new_tokens"].as_u64().and_then(|n| usize::try_from(n).ok());
+    let advised = match &json["eos_token_id"] {
+        Value::Array(list) => list.clone(),
+        one => vec![one.clone()],
+    };
+    let advised = advised.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok());
+    let mut eos_ids: Vec<u32> = Vec::new();
+    for id in advised.chain(config.eos_ids.iter().copied()) {
+        if (id as usize) < config.vocab_size && !eos_ids.contains(&id) {
+            eos_ids.push(id);
+        }
+    }
+    Ok(GenerationDefaults { max_new_tokens, eos_ids })
+}
+
+fn optional_json(path: &Path) -> Result<Option<Value>, Error> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let len = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
+    if len > MAX_JSON_BYTES {
+        let problem = format!("{len} bytes are over the limit of {MAX_JSON_BYTES}");
+        return Err(Error::format(path, "JSON", problem));
+    }
+    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+    let json = serde_json::from_slice(&bytes);
+    json.map(Some).map_err(|error| Error::format(path, "JSON", error.to_string()))
+}

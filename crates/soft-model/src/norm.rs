@@ -1,0 +1,44 @@
+//! Normalisation of rows: RMS norm and layer norm.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+/// With a bias: `(x - mean) / sqrt(var + eps) * w + b` (layer norm);
+/// without: `x / sqrt(mean(x^2) + eps) * w` (RMS norm).
+#[derive(Module, Debug)]
+pub(crate) struct Norm {
+    /// `[1, d]`, so that no reshape of a parameter stands inside a recurrence.
+    pub(crate) weight: Param<Tensor<2>>,
+    /// `[1, d]`.
+    pub(crate) bias: Option<Param<Tensor<2>>>,
+    #[module(skip)]
+    pub(crate) eps: f64,
+}
+
+impl Norm {
+    pub(crate) fn new(weight: Tensor<2>, bias: Option<Tensor<2>>, eps: f64) -> Self {
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: bias.map(Param::from_tensor),
+            eps,
+        }
+    }
+
+    /// # Shapes
+    /// - x: `[rows, d]`
+    /// - output: `[rows, d]`
+    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.bias {
+            Some(bias) => {
+                let centred = x.clone() - x.mean_dim(1);
+                self.scaled(centred) + bias.val()
+            }
+            None => self.scaled(x),
+        }
+    }
+
+    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
+        let rms = (x.clone().square().mean_dim(1) + self.eps).sqrt();
+        x / rms * self.weight.val()
+    }
+}

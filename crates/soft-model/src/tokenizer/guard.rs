@@ -1,0 +1,97 @@
+//! Loading a `tokenizer.json` that nobody vouches for.
+//!
+//! The `tokenizers` library (0.23) panics on merges longer than every token, on a subword prefix
+//! longer than a merged token, and, when it encodes, on a truncation stride not below the
+//! maximum length: each is looked for here first, and a panic that is left is caught.
+
+use std::any::Any;
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::Error;
+
+/// Largest file that is read: the biggest published vocabularies take 35 MB.
+const MAX_BYTES: u64 = 64 << 20;
+
+pub(super) fn read_capped(path: &Path) -> Result<Vec<u8>, Error> {
+    let len = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
+    if len > MAX_BYTES {
+        let problem = format!("{len} bytes are over the limit of {MAX_BYTES}");
+        return Err(Error::tokenizer(path, problem));
+    }
+    fs::read(path).map_err(|source| Error::io(path, source))
+}
+
+/// The tokenizer, and whether its tokens are bytes in GPT-2's alphabet.
+pub(super) fn load(bytes: &[u8], path: &Path) -> Result<(tokenizers::Tokenizer, bool), Error> {
+    let fail = |problem: String| Error::tokenizer(path, problem);
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(fail(format!("{} bytes are over the limit of {MAX_BYTES}", bytes.len())));
+    }
+    let json: Value = serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
+    check_merges(&json["model"]).map_err(fail)?;
+    check_truncation(&json["truncation"]).map_err(fail)?;
+    let byte_level = names_byte_level(&json["decoder"]);
+    let loaded = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+    let mut tokenizer = match loaded {
+        Ok(Ok(tokenizer)) => tokenizer,
+        Ok(Err(error)) => return Err(fail(error.to_string())),
+        Err(panic) => return Err(fail(panic_text(&*panic))),
+    };
+    tokenizer.with_truncation(None).map_err(|error| fail(error.to_string()))?;
+    tokenizer.with_padding(None);
+    Ok((tokenizer, byte_level))
+}
+
+/// What a caught panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    format!("the tokenizers library panicked: {text}")
+}
+
+fn check_merges(model: &Value) -> Result<(), String> {
+    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+    else {
+        return Ok(());
+    };
+    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or("").len();
+    for (index, merge) in merges.iter().enumerate() {
+        let pair = match merge {
+            Value::String(text) if text.starts_with("#version") => continue,
+            Value::String(text) => text.split_once(' '),
+            pair => pair[0].as_str().zip(pair[1].as_str()),
+        };
+        let Some((left, right)) = pair else {
+            return Err(format!("merge {index} is {merge}, expected two tokens"));
+        };
+        if !right.is_char_boundary(prefix) {
+            let problem = "shorter than continuing_subword_prefix";
+            return Err(format!("merge {index}: token {right:?} is {problem}"));
+        }
+        if left.len() + right.len() - prefix > longest {
+            return Err(format!("merge {index} of {left:?} and {right:?} is longer than any token"));
+        }
+    }
+    Ok(())
+}
+
+fn check_truncation(truncation: &Value) -> Result<(), String> {
+    let (stride, max_length) = (truncation["stride"].as_u64(), truncation["max_length"].as_u64());
+    match stride.zip(max_length) {
+        Some((stride, max_length)) if stride >= max_length => {
+            Err(format!("truncation.stride is {stride}, expected below max_length {max_length}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a decoder is, or holds, the byte-level one.
+fn names_byte_level(decoder: &Value) -> bool {
+    decoder["type"] == "ByteLevel"
+        || decoder["decoders"].as_array().is_some_and(|list| list.iter().any(names_byte_level))
+}

@@ -1,0 +1,189 @@
+//! The decoder: embeddings in, hidden states and logits out.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor};
+use soft_core::int_tensor;
+
+use crate::attention::{Pass, Prefix};
+use crate::block::Block;
+use crate::config::{ModelConfig, Positions};
+use crate::dropout::{Dropout, Site};
+use crate::kv_cache::{KvCache, LayerCache};
+use crate::linear::Linear;
+use crate::norm::Norm;
+use crate::rope::Rope;
+
+/// A decoder-only transformer. Token ids enter only through [`Self::embed`]; the blocks read
+/// embeddings, so a mixture of tokens is fed just as a token is.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    /// `E [vocab, d_model]`.
+    pub(crate) embedding: Param<Tensor<2>>,
+    /// Learned positions `[max_positions, d_model]` (GPT-2).
+    pub(crate) positions: Option<Param<Tensor<2>>>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) final_norm: Norm,
+    /// The output head where it is not the embedding matrix.
+    pub(crate) head: Option<Linear>,
+    #[module(skip)]
+    pub(crate) config: ModelConfig,
+    #[module(skip)]
+    pub(crate) rope: Option<Rope>,
+}
+
+/// The matrix that turns hidden states into logits, taken once for a pass or a recurrence: a
+/// transpose of the shared embedding inside a loop over positions would keep a gradient of its
+/// size for every position.
+#[derive(Debug, Clone)]
+pub struct OutputHead {
+    /// `[d_model, vocab]`.
+    weight: Tensor<2>,
+}
+
+impl OutputHead {
+    /// Logits in at least f32.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows, d_model]`; output: `[rows, vocab]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = hidden.matmul(self.weight.clone());
+        match logits.dtype() {
+            DType::F32 | DType::F64 => logits,
+            _ => logits.cast(DType::F32),
+        }
+    }
+}
+
+impl Transformer {
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.embedding.val().device()
+    }
+
+    /// Precision of the weights.
+    pub fn dtype(&self) -> DType {
+        self.embedding.val().dtype()
+    }
+
+    /// The embedding matrix `E [vocab, d_model]`, for mixtures.
+    pub fn embedding(&self) -> Tensor<2> {
+        self.embedding.val()
+    }
+
+    /// The output head, to be taken once and used for every position of a pass.
+    pub fn output_head(&self) -> OutputHead {
+        OutputHead {
+            weight: match &self.head {
+                Some(head) => head.weight.val(),
+                None => self.embedding.val().transpose(),
+            },
+        }
+    }
+
+    /// Rows of the embedding matrix.
+    ///
+    /// # Shapes
+    /// - token_ids: `rows * columns` ids, row by row; output: `[rows, columns, d_model]`
+    ///
+    /// # Panics
+    /// If the ids are not a whole number of rows; an id outside the vocabulary is the caller's
+    /// mistake too ([`Self::check_ids`]).
+    pub fn embed(&self, token_ids: &[u32], rows: usize) -> Tensor<3> {
+        let columns = token_ids.len() / rows;
+        let ids = int_tensor(token_ids, [rows * columns], &self.device());
+        self.embedding.val().select(0, ids).reshape([rows, columns, self.config.d_model])
+    }
+
+    /// Checks that every id is a row of the embedding matrix.
+    ///
+    /// # Errors
+    /// The first id that is not, with its place.
+    pub fn check_ids(&self, token_ids: &[u32]) -> Result<(), crate::Error> {
+        let vocab_size = self.config.vocab_size;
+        match token_ids.iter().position(|&id| id as usize >= vocab_size) {
+            None => Ok(()),
+            Some(position) => Err(crate::Error::TokenOutOfVocabulary {
+                token: token_ids[position],
+                vocab_size,
+                position,
+            }),
+        }
+    }
+
+    /// An empty cache for `batch` rows, with the learned K/V prefix where the model has one.
+    pub fn new_cache(&self, batch: usize) -> KvCache {
+        let mut cache = KvCache::new(self.blocks.len(), batch);
+        let prefixes: Vec<&Prefix> =
+            self.blocks.iter().filter_map(|block| block.attention.prefix.as_ref()).collect();
+        if !prefixes.is_empty() {
+            let layers: Vec<LayerCache> =
+                prefixes.iter().map(|prefix| prefix.expand(batch)).collect();
+            cache.set_prefix(layers);
+        }
+        cache
+    }
+
+    /// Hidden states of new columns, whose keys and values are added to the cache.
+    ///
+    /// # Shapes
+    /// - embeds: `[batch, seq, d_model]`
+    /// - real: `[batch][seq]`, false where a column is padding in that row
+    /// - output: `[batch * seq, d_model]`, ready for [`OutputHead::logits`]
+    ///
+    /// # Panics
+    /// If `real` or the cache do not match the batch.
+    pub fn forward(
+        &self,
+        embeds: Tensor<3>,
+        real: &[Vec<bool>],
+        cache: &mut KvCache,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
+        let [batch, seq, d_model] = embeds.dims();
+        assert!(real.len() == batch && real.iter().all(|row| row.len() == seq), "one flag a column");
+        let columns = cache.extend(real);
+        let group = self.config.n_heads / self.config.n_kv_heads;
+        let rotation = self.rope.as_ref().map(|rope| rope.rotation(&columns.positions, &embeds));
+        let mask = columns.mask(group, self.config.sliding_window, &embeds);
+        let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
+        let pass = Pass { columns: &columns, mask, rotation, dropout };
+
+        let mut x = embeds.reshape([batch * seq, d_model]);
+        if let Some(table) = &self.positions {
+            let places: Vec<u32> = columns.positions.iter().flatten().copied().collect();
+            x = x + table.val().select(0, int_tensor(&places, [batch * seq], &self.device()));
+        }
+        if let Some(dropout) = dropout {
+            x = dropout.features(x, &columns.positions, Site::Embedding);
+        }
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, layer, cache, &pass);
+        }
+        self.final_norm.forward(x)
+    }
+
+    /// Logits of a batch of embeddings in one pass without padding or drop-out.
+    ///
+    /// # Shapes
+    /// - embeds: `[batch, seq, d_model]`; output: `[batch * seq, vocab]`
+    pub fn logits(&self, embeds: Tensor<3>) -> Tensor<2> {
+        let [batch, seq, _] = embeds.dims();
+        let mut cache = self.new_cache(batch);
+        let hidden = self.forward(embeds, &vec![vec![true; seq]; batch], &mut cache, None);
+        self.output_head().logits(hidden)
+    }
+
+    pub(crate) fn rope_of(config: &ModelConfig) -> Option<Rope> {
+        match config.positions {
+            Positions::Learned => None,
+            Positions::Rotary { theta, scaling } => {
+                Some(Rope::new(config.head_dim, theta, scaling))
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Trained weights behind one interface, whatever file they lie in.
+//!
+//! Names are Hugging Face's, GPT-2's with their `transformer.` prefix. Matrices are handed out as
+//! torch's `Linear` has them, `[out, in]` row-major, GPT-2's Conv1D ones (`[in, out]` in Hugging
+//! Face files) included: they are transposed on reading and on writing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Error;
+use crate::config::ModelConfig;
+use crate::gguf::Gguf;
+use crate::mapped_file::MappedFile;
+use crate::safetensors_file::FileTensor;
+use crate::weights::expected::embedding_name;
+pub use crate::weights::expected::expected_tensors;
+pub use crate::weights::save::{NamedTensor, save_safetensors};
+use crate::weights::stored::{Layout, StoredTensor};
+
+mod expected;
+mod hf_folder;
+mod names;
+mod save;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+const OUTPUT_HEAD: &str = "lm_head.weight";
+
+/// The tensors of a checkpoint, memory mapped; values are converted when they are asked for.
+#[derive(Debug)]
+pub struct Weights {
+    path: PathBuf,
+    tensors: BTreeMap<String, StoredTensor>,
+}
+
+impl Weights {
+    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in a folder.
+    ///
+    /// Known buffers are left out, and so is an output head that repeats a tied embedding.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`] where there is neither (a pickle is named with a hint),
+    /// [`Error::Format`] for a broken file or index, [`Error::TensorType`] for integers and
+    /// floats of 8 bits.
+    pub fn open_folder(folder: &Path, config: &ModelConfig) -> Result<Self, Error> {
+        let mut weights = Self { path: folder.to_owned(), tensors: BTreeMap::new() };
+        for (file, tensor) in hf_folder::open(folder)? {
+            if let Some(name) = names::from_hf(config.family, &tensor.name) {
+                let stored = from_file(file, tensor, &name)?;
+                weights.insert(name, stored)?;
+            }
+        }
+        weights.drop_repeated_head(config);
+        Ok(weights)
+    }
+
+    /// The tensors of a GGUF file under their Hugging Face names; queries and keys of
+    /// architecture llama are put back into the order that rotates halves.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where two tensors have one name.
+    pub fn from_gguf(gguf: &Gguf, config: &ModelConfig) -> Result<Self, Error> {
+        let interleaved = gguf.text("general.architecture") == Some("llama");
+        let mut weights = Self { path: gguf.path().to_owned(), tensors: BTreeMap::new() };
+        for (name, tensor) in gguf.tensors() {
+            let Some((name, layout)) = names::from_gguf(config, interleaved, name) else {
+                continue;
+            };
+            let stored = StoredTensor {
+                file: gguf.file().clone(),
+                range: tensor.range.clone(),
+                stored: tensor.stored,
+                layout: fitting(layout, &tensor.shape),
+                shape: tensor.shape.clone(),
+            };
+            weights.insert(name, stored)?;
+        }
+        weights.drop_repeated_head(config);
+        Ok(weights)
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Canonical shape of a tensor; `None` where there is none of this name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| &tensor.shape[..])
+    }
+
+    /// Values of a tensor, row-major in its canonical shape; large ones are converted on several
+    /// threads.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`].
+    pub fn f32_values(&self, name: &str) -> Result<Vec<f32>, Error> {
+        match self.tensors.get(name) {
+            Some(tensor) => Ok(tensor.read()),
+            None => Err(Error::NoTensor { path: self.path.clone(), tensor: name.to_owned() }),
+        }
+    }
+
+    /// Compares all names and shapes with those that the configuration asks for.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] with every difference.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
+        let expected: BTreeMap<String, Vec<usize>> = expected_tensors(config).into_iter().collect();
+        let mut missing = Vec::new();
+        let mut mis_shaped = Vec::new();
+        for (name, expected) in &expected {
+            match self.shape(name) {
+                None => missing.push(format!("{name} {expected:?}")),
+                Some(found) if found != expected => {
+                    mis_shaped.push(format!("{name}: found {found:?}, expected {expected:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let unexpected: Vec<String> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| !expected.contains_key(*name))
+            .map(|(name, tensor)| unexpected(name, tensor, config))
+            .collect();
+        if missing.is_empty() && unexpected.is_empty() && mis_shaped.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Tensors { path: self.path.clone(), missing, unexpected, mis_shaped })
+    }
+
+    fn insert(&mut self, name: String, tensor: StoredTensor) -> Result<(), Error> {
+        let path = tensor.file.path().to_owned();
+        match self.tensors.insert(name.clone(), tensor) {
+            None => Ok(()),
+            Some(_) => {
+                let problem = format!("two tensors mean `{name}`, with and without a prefix");
+                Err(Error::format(&path, "checkpoint", problem))
+            }
+        }
+    }
+
+    fn drop_repeated_head(&mut self, config: &ModelConfig) {
+        let embedding = self.tensors.get(embedding_name(config.family));
+        let repeated = match (self.tensors.get(OUTPUT_HEAD), embedding) {
+            (Some(head), Some(embedding)) => {
+                config.tied_embeddings
+                    && head.stored == embedding.stored
+                    && head.shape == embedding.shape
+                    && head.bytes() == embedding.bytes()
+            }
+            _ => false,
+        };
+        if repeated {
+            self.tensors.remove(OUTPUT_HEAD);
+        }
+    }
+}
+
+fn unexpected(name: &str, tensor: &StoredTensor, config: &ModelConfig) -> String {
+    if name == OUTPUT_HEAD && config.tied_embeddings {
+        return format!("{name} (not equal to the embedding: tie_word_embeddings must be false)");
+    }
+    format!("{name} {:?}", tensor.shape)
+}
+
+fn from_file(file: Arc<MappedFile>, tensor: FileTensor, name: &str) -> Result<StoredTensor, Error> {
+    let FileTensor { name: in_file, mut shape, stored, range } = tensor;
+    let stored = stored.map_err(|found| Error::TensorType {
+        path: file.path().to_owned(),
+        tensor: in_file,
+        found,
+        supported: "F32, F16, BF16, F64",
+    })?;
+    let layout = fitting(names::hf_layout(name), &shape);
+    if layout == Layout::Transposed {
+        shape.reverse();
+    }
+    Ok(StoredTensor { file, range, stored, shape, layout })
+}
+
+/// A tensor whose shape cannot have the layout keeps its order; `check` names it as mis-shaped.
+fn fitting(layout: Layout, shape: &[usize]) -> Layout {
+    let fits = match layout {
+        Layout::Canonical => true,
+        Layout::Transposed => shape.len() == 2,
+        Layout::Interleaved { heads } => {
+            shape.first().is_some_and(|rows| heads > 0 && rows.is_multiple_of(2 * heads))
+        }
+    };
+    if fits { layout } else { Layout::Canonical }
+}

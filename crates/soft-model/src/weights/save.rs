@@ -1,0 +1,93 @@
+//! Writing safetensors that transformers reads.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, View, serialize_to_file};
+
+use crate::Error;
+use crate::weights::names::hf_layout;
+use crate::weights::stored::{Layout, transposed};
+
+/// A tensor to be written: canonical name, shape and row-major values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// Name as in [`crate::expected_tensors`].
+    pub name: String,
+    /// Sizes; `[out, in]` for a matrix.
+    pub shape: Vec<usize>,
+    /// As many values as the shape has.
+    pub values: Vec<f32>,
+}
+
+/// Writes f32 tensors with the metadata of a torch file; GPT-2's Conv1D matrices are turned to
+/// the `[in, out]` of Hugging Face. The file appears whole, by rename.
+///
+/// # Errors
+/// [`Error::Tensors`] for a tensor whose values do not fill its shape, [`Error::Io`].
+pub fn save_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<(), Error> {
+    let mis_shaped: Vec<String> = tensors
+        .iter()
+        .filter(|tensor| tensor.shape.iter().product::<usize>() != tensor.values.len())
+        .map(|t| format!("{}: {} values for shape {:?}", t.name, t.values.len(), t.shape))
+        .collect();
+    if !mis_shaped.is_empty() {
+        return Err(Error::Tensors {
+            path: path.to_owned(),
+            missing: Vec::new(),
+            unexpected: Vec::new(),
+            mis_shaped,
+        });
+    }
+    let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Written::new(tensor)));
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => Error::io(path, source),
+        other => Error::io(path, std::io::Error::other(other)),
+    })
+}
+
+/// A tensor in the orientation of the file; its bytes are made when they are written.
+struct Written<'a> {
+    tensor: &'a NamedTensor,
+    shape: Vec<usize>,
+    layout: Layout,
+}
+
+impl<'a> Written<'a> {
+    fn new(tensor: &'a NamedTensor) -> Self {
+        let mut shape = tensor.shape.clone();
+        let layout = if shape.len() == 2 { hf_layout(&tensor.name) } else { Layout::Canonical };
+        if layout == Layout::Transposed {
+            shape.reverse();
+        }
+        Self { tensor, shape, layout }
+    }
+}
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let turned;
+        let values = match (self.layout, &self.shape[..]) {
+            (Layout::Transposed, &[rows, columns]) => {
+                turned = transposed(&self.tensor.values, rows, columns);
+                &turned
+            }
+            _ => &self.tensor.values,
+        };
+        Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.values.len() * size_of::<f32>()
+    }
+}

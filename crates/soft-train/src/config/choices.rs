@@ -1,0 +1,235 @@
+//! The values of the keys that take one of a few words.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$attr:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$attr])* #[serde(rename = $word)] $variant),+
+        }
+
+        impl $name {
+            /// The word that stands for this value in a configuration.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+choice! {
+    /// Architecture of a model that is built from a configuration.
+    ModelFamily {
+        /// LayerNorm, learned positions, tied embeddings.
+        #[default]
+        Gpt2 = "gpt2",
+        /// RMS norm, rotary positions, gated feed-forward.
+        Llama = "llama",
+    }
+}
+
+choice! {
+    /// What is learned.
+    TaskName {
+        /// Minimum non-negative signed sum of a few digits, generated.
+        Mnns = "mnns",
+        /// Token ids from `data.train`.
+        Ids = "ids",
+        /// Nothing: for configurations that only generate.
+        #[default]
+        None = "none",
+    }
+}
+
+choice! {
+    /// What a line of a data file holds.
+    DataFormat {
+        /// One `{"ids": [..], "soft": [0, 1, ..], "weight": [..]}` a line.
+        #[default]
+        Ids = "ids",
+    }
+}
+
+choice! {
+    /// What a generated position feeds to the next one.
+    Mode {
+        /// The mixture of token embeddings, weighted by probability.
+        #[default]
+        Soft = "soft",
+        /// The embedding of one token: the likeliest at temperature 0, drawn above it.
+        Hard = "hard",
+    }
+}
+
+choice! {
+    /// Noise on the weights of a mixture.
+    NoiseKind {
+        /// No noise.
+        #[default]
+        None = "none",
+        /// Gumbel noise on the log-weights, then a softmax at `soft.noise_temperature`.
+        Gumbel = "gumbel",
+    }
+}
+
+choice! {
+    /// One stage from logits to weights.
+    Stage {
+        /// Softmax at `soft.temperature`.
+        #[default]
+        Temperature = "temperature",
+        /// Filter `soft.top_k`.
+        TopK = "top_k",
+        /// Filter `soft.top_p`.
+        TopP = "top_p",
+        /// Filter `soft.min_p`.
+        MinP = "min_p",
+        /// Noise `soft.noise`.
+        Noise = "noise",
+    }
+}
+
+choice! {
+    /// How soft inputs are computed in training.
+    RolloutKind {
+        /// The truth is fed: one parallel pass.
+        #[default]
+        Teacher = "teacher",
+        /// The model's own mixtures, position after position: exact, memory bounded by `rollout.segment`.
+        Sequential = "sequential",
+        /// The model's own mixtures of the pass before, all positions at once, `rollout.passes` times.
+        Parallel = "parallel",
+    }
+}
+
+choice! {
+    /// How truth y and prediction p are combined at the share a.
+    GuidanceForm {
+        /// `(1 - a) p + a y`.
+        #[default]
+        Mix = "mix",
+        /// The smallest move towards y after which no weight is below `a y`.
+        Clamp = "clamp",
+        /// y with probability a, else p, drawn for each position.
+        Coin = "coin",
+    }
+}
+
+choice! {
+    /// How the share of the truth changes with the step.
+    GuidanceSchedule {
+        /// `guidance.start` throughout.
+        #[default]
+        Constant = "constant",
+        /// A straight line.
+        Linear = "linear",
+        /// Half a cosine wave: flat at both ends.
+        Cosine = "cosine",
+    }
+}
+
+choice! {
+    /// What the sum of the losses of a step is divided by.
+    Normalize {
+        /// The sum of all weights.
+        #[default]
+        Token = "token",
+        /// Each row by its own weights, then by the rows.
+        Sequence = "sequence",
+    }
+}
+
+choice! {
+    /// The learning rate after the warm-up.
+    LrSchedule {
+        /// `train.lr` throughout.
+        #[default]
+        Constant = "constant",
+        /// Half a cosine wave down to `train.min_lr`.
+        Cosine = "cosine",
+        /// A straight line down to `train.min_lr`.
+        Linear = "linear",
+    }
+}
+
+choice! {
+    /// A matrix of every block, by the last part of its Hugging Face name.
+    Projection {
+        /// Queries of attention.
+        #[default]
+        Query = "q_proj",
+        /// Keys of attention.
+        Key = "k_proj",
+        /// Values of attention.
+        Value = "v_proj",
+        /// Output of attention.
+        Output = "o_proj",
+        /// Gate of the feed-forward, in families that have one.
+        Gate = "gate_proj",
+        /// Input of the feed-forward.
+        Up = "up_proj",
+        /// Output of the feed-forward.
+        Down = "down_proj",
+    }
+}
+
+choice! {
+    /// A way of thinking that is trained or evaluated.
+    Arm {
+        /// Soft thoughts: mixtures are fed, in training and in evaluation.
+        #[default]
+        Soft = "soft",
+        /// Hard chain of thought: tokens are fed.
+        Hard = "hard",
+        /// The answer at once, with no thought.
+        NoThought = "no_thought",
+        /// The model of the soft arm, fed its own tokens; not trained apart.
+        SoftFedHard = "soft_fed_hard",
+    }
+}
+
+/// One path or a list of paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One file.
+    One(String),
+    /// Any number of files, read in this order.
+    Many(Vec<String>),
+}
+
+impl Paths {
+    /// The paths, in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Many(paths) => paths,
+        }
+    }
+
+    /// True where no file is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}

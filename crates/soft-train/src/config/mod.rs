@@ -1,0 +1,76 @@
+//! Configuration of a run: sections and keys, their sources in order of precedence, and what is wrong with them.
+//!
+//! | source | example | over |
+//! |---|---|---|
+//! | defaults | [`Config::default`] | |
+//! | a model's own `soft_config.toml` | `soft.temperature = 0.6` | defaults |
+//! | `extends` of a file | `extends = "base.toml"` | the model |
+//! | a file | `soft train -c my.toml` | what it extends |
+//! | an environment variable | `SOFT_DEVICE=cuda` | the file |
+//! | an override | `train.lr=1e-4` | the environment |
+//! | a flag | `--device cuda` | everything |
+
+mod choices;
+mod convert;
+mod error;
+mod fields;
+mod layer;
+mod loader;
+mod origin;
+mod sections;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use choices::{
+    Arm, DataFormat, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind,
+    Normalize, Paths, Projection, RolloutKind, Stage, TaskName,
+};
+pub use error::{ConfigError, Problem};
+pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
+pub use loader::{Loader, Resolved, keys};
+pub use origin::Origin;
+pub use sections::{
+    Config, Data, Eval, Generate, Guidance, Log, LowRank, Model, Objective, Prefix, Rollout, Run,
+    Save, Soft, Task, Train,
+};
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// The configuration that `soft train` runs where none is named: `configs/quickstart.toml`.
+pub const QUICKSTART: &str = include_str!("../../../../configs/quickstart.toml");
+
+impl Config {
+    /// This configuration as TOML, every key written out. Loading it gives an equal one.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        self.to_table().to_string()
+    }
+
+    /// crc32 of [`Config::to_toml`]: equal for configurations that mean the same.
+    #[must_use]
+    pub fn config_hash(&self) -> u32 {
+        crc32fast::hash(self.to_toml().as_bytes())
+    }
+
+    /// Empty only for a seed above 2^63, which [`Config::validate`] reports.
+    fn to_table(&self) -> Table {
+        self.try_table().unwrap_or_default()
+    }
+
+    fn try_table(&self) -> Result<Table, toml::ser::Error> {
+        Table::try_from(self)
+    }
+
+    fn deserialize_from(table: Table) -> Result<Self, toml::de::Error> {
+        Self::deserialize(Value::Table(table))
+    }
+}
+
+/// What to do about a key that does not exist: the nearest known key, or that it is planned.
+#[must_use]
+pub fn suggestion(unknown: &str) -> Option<String> {
+    suggest::for_key(unknown)
+}

@@ -1,0 +1,395 @@
+//! Every key of a configuration file, with its meaning, unit and default.
+//!
+//! The doc comment of a field is the text of `soft config explain`, and the range in its
+//! `schemars` attribute is the range that is enforced: each key is described here and nowhere else.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::choices::{
+    Arm, DataFormat, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind,
+    Normalize, Paths, Projection, RolloutKind, Stage, TaskName,
+};
+
+/// A whole run: model, data, soft decoding, rollout, objective and optimizer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where a run is written, its seed and its device.
+    pub run: Run,
+    /// When checkpoints are written and how many are kept.
+    pub save: Save,
+    /// How often a training step is reported.
+    pub log: Log,
+    /// The transformer: a checkpoint to start from, or the shape of a new one.
+    pub model: Model,
+    /// A low-rank branch on chosen projections, trained while the base stays frozen.
+    pub low_rank: LowRank,
+    /// Trained keys and values before the sequence, while the base stays frozen.
+    pub prefix: Prefix,
+    /// What is learned: a built-in task, or token ids from files.
+    pub task: Task,
+    /// Training and validation files.
+    pub data: Data,
+    /// How a distribution becomes the next input: filters, noise, mixture.
+    pub soft: Soft,
+    /// Limits and prompt handling of generation.
+    pub generate: Generate,
+    /// How soft inputs are computed in training.
+    pub rollout: Rollout,
+    /// Share of the truth in what is fed back in training.
+    pub guidance: Guidance,
+    /// The loss: terms and divisor.
+    pub objective: Objective,
+    /// Length of training, batch, optimizer.
+    pub train: Train,
+    /// Evaluation during and after training.
+    pub eval: Eval,
+}
+
+/// Where a run is written, its seed and its device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Run {
+    /// Name of the run: its directory is `run.dir/run.name`. A name in use is an error, unless the run is resumed.
+    pub name: String,
+    /// Folder that holds the run directories.
+    pub dir: String,
+    /// Seed of everything random: initial weights, order of data, dropout, noise.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
+    pub seed: u64,
+    /// Device to run on: "auto", or the name of a compiled backend ("flex", "ndarray", "wgpu", "vulkan", "metal", "cuda"). `soft doctor` lists those that work.
+    pub device: String,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { name: "run".into(), dir: "runs".into(), seed: 42, device: "auto".into() }
+    }
+}
+
+/// When checkpoints are written and how many are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Save {
+    /// Steps between checkpoints; 0 writes one at the end only.
+    pub every: usize,
+    /// Newest checkpoints that are kept; older ones are deleted.
+    #[schemars(range(min = 1))]
+    pub keep: usize,
+}
+
+impl Default for Save {
+    fn default() -> Self {
+        Self { every: 0, keep: 2 }
+    }
+}
+
+/// How often a training step is reported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Steps between printed lines. `metrics.jsonl` holds every step all the same.
+    #[schemars(range(min = 1))]
+    pub every: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { every: 1 }
+    }
+}
+
+/// The transformer: a checkpoint to start from, or the shape of a new one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// Checkpoint to start from: a folder in Hugging Face layout, or a GGUF file. The other keys of this section but `dropout` are then those of the checkpoint. Without it a new model is built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Architecture of a new model.
+    pub family: ModelFamily,
+    /// Transformer blocks of a new model.
+    #[schemars(range(min = 1, max = 1024))]
+    pub n_layers: usize,
+    /// Attention heads of a new model; divides `model.d_model`.
+    #[schemars(range(min = 1, max = 1024))]
+    pub n_heads: usize,
+    /// Width of the residual stream of a new model.
+    #[schemars(range(min = 1, max = 65536))]
+    pub d_model: usize,
+    /// Drop-out rate in training.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub dropout: f64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            path: None,
+            family: ModelFamily::Gpt2,
+            n_layers: 2,
+            n_heads: 2,
+            d_model: 32,
+            dropout: 0.0,
+        }
+    }
+}
+
+/// A low-rank branch on chosen projections, trained while the base stays frozen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LowRank {
+    /// Rank of the branch `x A B * alpha / rank`; 0 is off. Above 0 only the branch is trained.
+    #[schemars(range(max = 65536))]
+    pub rank: usize,
+    /// Scale of the branch, divided by its rank.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub alpha: f64,
+    /// Projections that get a branch, by the last part of their Hugging Face names (GPT-2's too).
+    #[schemars(length(min = 1))]
+    pub targets: Vec<Projection>,
+}
+
+impl Default for LowRank {
+    fn default() -> Self {
+        Self { rank: 0, alpha: 16.0, targets: vec![Projection::Query, Projection::Value] }
+    }
+}
+
+/// Trained keys and values before the sequence, while the base stays frozen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prefix {
+    /// Length of the prefix in positions; 0 is off. Above 0 only the prefix is trained.
+    #[schemars(range(max = 65536))]
+    pub tokens: usize,
+}
+
+/// What is learned: a built-in task, or token ids from files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Task {
+    /// Task to train and evaluate on.
+    pub name: TaskName,
+    /// Digits in one problem of the "mnns" task.
+    #[schemars(range(min = 2, max = 8))]
+    pub digits: usize,
+    /// Largest digit of the "mnns" task; digits are 1 to this.
+    #[schemars(range(min = 1, max = 99))]
+    pub digit_max: usize,
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        Self { name: TaskName::None, digits: 4, digit_max: 9 }
+    }
+}
+
+/// Training and validation files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// File of training examples, or a list of files. Relative to the working directory.
+    pub train: Paths,
+    /// File of validation examples, or a list of files. Relative to the working directory.
+    pub valid: Paths,
+    /// What a line of these files holds.
+    pub format: DataFormat,
+}
+
+/// How a distribution becomes the next input: filters, noise, mixture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Soft {
+    /// What is fed back: the mixture of token embeddings, or the embedding of one token.
+    pub mode: Mode,
+    /// Divisor of the logits before the softmax. 0 puts all weight on the largest logit.
+    #[schemars(range(min = 0.0))]
+    pub temperature: f64,
+    /// Tokens of largest probability that are kept; 0 is off.
+    pub top_k: usize,
+    /// The fewest tokens whose probabilities add up to this are kept; 1 is off.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub top_p: f64,
+    /// Tokens below this share of the largest probability are dropped; 0 is off.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_p: f64,
+    /// Most tokens in a mixture, after all filters; 0 is off.
+    pub max_top_k: usize,
+    /// Noise on the weights of the mixture.
+    pub noise: NoiseKind,
+    /// Temperature of the softmax that turns noisy log-weights back into weights.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub noise_temperature: f64,
+    /// Order in which temperature, filters and noise are applied. A stage left out must be off.
+    pub order: Vec<Stage>,
+}
+
+impl Default for Soft {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Soft,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            max_top_k: 0,
+            noise: NoiseKind::None,
+            noise_temperature: 0.5,
+            order: vec![Stage::Temperature, Stage::TopK, Stage::TopP, Stage::MinP, Stage::Noise],
+        }
+    }
+}
+
+/// Limits and prompt handling of generation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Generate {
+    /// Most positions that are generated for one prompt.
+    #[schemars(range(min = 1))]
+    pub max_new: usize,
+    /// Go on after an end-of-sequence token, up to `generate.max_new`.
+    pub ignore_eos: bool,
+    /// Put a text prompt through the chat template of the model, where there is one.
+    pub chat: bool,
+}
+
+impl Default for Generate {
+    fn default() -> Self {
+        Self { max_new: 128, ignore_eos: false, chat: true }
+    }
+}
+
+/// How soft inputs are computed in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollout {
+    /// The kind of rollout: exactness against cost.
+    pub kind: RolloutKind,
+    /// Full-width passes of the "parallel" rollout; 1 is "teacher".
+    #[schemars(range(min = 1))]
+    pub passes: usize,
+    /// Last passes of the "parallel" rollout that carry gradients; 0 is all.
+    pub grad_passes: usize,
+    /// Soft positions that the "sequential" rollout differentiates at once: more memory, less time. No effect on the gradients.
+    #[schemars(range(min = 1))]
+    pub segment: usize,
+    /// Soft positions after which the "sequential" rollout cuts the gradient; 0 never cuts.
+    pub truncate: usize,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { kind: RolloutKind::Teacher, passes: 2, grad_passes: 0, segment: 16, truncate: 0 }
+    }
+}
+
+/// Share of the truth in what is fed back in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guidance {
+    /// How truth and prediction are combined.
+    pub form: GuidanceForm,
+    /// How the share goes from `guidance.start` to `guidance.end`.
+    pub schedule: GuidanceSchedule,
+    /// Share of the truth at the first step: 1 is teacher forcing, 0 is free soft running.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub start: f64,
+    /// Share of the truth once the schedule is over.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub end: f64,
+    /// Steps that stay at `guidance.start` before the schedule begins.
+    pub hold: usize,
+    /// Steps of the schedule, after `guidance.hold`; 0 is the rest of the training.
+    pub steps: usize,
+}
+
+impl Default for Guidance {
+    fn default() -> Self {
+        Self {
+            form: GuidanceForm::Mix,
+            schedule: GuidanceSchedule::Constant,
+            start: 1.0,
+            end: 1.0,
+            hold: 0,
+            steps: 0,
+        }
+    }
+}
+
+/// The loss: terms and divisor.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objective {
+    /// Weight of the mean entropy (nats) of the soft inputs in the loss: above 0 sharpens them, below 0 spreads them.
+    pub entropy_beta: f64,
+    /// What the sum of the losses is divided by.
+    pub normalize: Normalize,
+}
+
+/// Length of training, batch, optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Optimizer steps.
+    #[schemars(range(min = 1))]
+    pub steps: usize,
+    /// Rows of one batch through the model.
+    #[schemars(range(min = 1))]
+    pub micro_batch: usize,
+    /// Batches whose gradients make one optimizer step.
+    #[schemars(range(min = 1))]
+    pub grad_accum: usize,
+    /// Largest learning rate of AdamW.
+    #[schemars(range(min = 0.0))]
+    pub lr: f64,
+    /// Steps over which the learning rate grows from 0 to `train.lr`.
+    pub warmup: usize,
+    /// The learning rate after the warm-up.
+    pub schedule: LrSchedule,
+    /// Learning rate at the last step of a "cosine" or "linear" schedule.
+    #[schemars(range(min = 0.0))]
+    pub min_lr: f64,
+    /// Decoupled weight decay of AdamW.
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Largest global norm of the gradients of a step; 0 is off.
+    #[schemars(range(min = 0.0))]
+    pub clip: f64,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            micro_batch: 16,
+            grad_accum: 1,
+            lr: 1e-3,
+            warmup: 0,
+            schedule: LrSchedule::Constant,
+            min_lr: 0.0,
+            weight_decay: 0.01,
+            clip: 1.0,
+        }
+    }
+}
+
+/// Evaluation during and after training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Eval {
+    /// Steps between evaluations; 0 evaluates at the end only.
+    pub every: usize,
+    /// Validation examples that are evaluated; 0 is all.
+    pub limit: usize,
+    /// Ways of thinking that are trained and compared at equal steps.
+    #[schemars(length(min = 1))]
+    pub arms: Vec<Arm>,
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self { every: 0, limit: 0, arms: vec![Arm::Soft] }
+    }
+}

@@ -1,0 +1,225 @@
+//! What holds for every configuration.
+
+use std::path::Path;
+
+use super::super::{Arm, Config, Loader, Mode, Origin, Paths, QUICKSTART, Stage, TaskName, fields, json_schema};
+use super::{config, load};
+
+#[test]
+fn a_later_source_wins_and_every_value_knows_its_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base.toml");
+    let file = folder.path().join("file.toml");
+    // Each source sets its own key and those of all sources above it.
+    let keys = ["log.every", "save.keep", "save.every", "eval.every", "eval.limit", "train.steps"];
+    let setting = |i: usize, level: i64| format!("{}={level}", keys[i]);
+    let text = |level: usize| -> String {
+        (level..keys.len()).map(|i| setting(i, level as i64 + 1) + "\n").collect()
+    };
+    std::fs::write(&base, text(1)).unwrap();
+    std::fs::write(&file, format!("extends = \"base.toml\"\n{}", text(2))).unwrap();
+    let load = |levels: usize| {
+        let mut loader = Loader::new();
+        if levels > 0 { loader = loader.model(text(0)); }
+        if levels > 1 { loader = loader.file(if levels > 2 { &file } else { &base }); }
+        // The calls are in the wrong order on purpose.
+        if levels > 5 { loader = loader.flag("--steps", keys[5], 6); }
+        if levels > 4 { loader = loader.overrides([setting(4, 5), setting(5, 5)]); }
+        if levels > 3 {
+            for key in &keys[3..] { loader = loader.environment("SOFT_X", key, 4); }
+        }
+        loader.load().unwrap()
+    };
+    for levels in 0..=6 {
+        let resolved = load(levels);
+        let table = toml::Table::try_from(&resolved.config).unwrap();
+        let defaults = toml::Table::try_from(Config::default()).unwrap();
+        for (i, key) in keys.iter().enumerate() {
+            let (section, leaf) = key.split_once('.').unwrap();
+            let expected = match (i + 1).min(levels) {
+                0 => defaults[section][leaf].clone(),
+                level => toml::Value::Integer(level as i64),
+            };
+            assert_eq!(table[section][leaf], expected, "{key} with {levels} sources");
+        }
+    }
+    let resolved = load(6);
+    let named = |path: &Path, line, column| Origin::File { name: path.display().to_string(), line, column };
+    assert_eq!(resolved.origin(keys[0]), Origin::File { name: "model".into(), line: 1, column: 11 });
+    assert_eq!(resolved.origin(keys[1]), named(&base, 1, 11));
+    assert_eq!(resolved.origin(keys[2]), named(&file, 2, 12));
+    assert_eq!(resolved.origin(keys[3]), Origin::Environment("SOFT_X".into()));
+    assert_eq!(resolved.origin(keys[4]), Origin::Override);
+    assert_eq!(resolved.origin(keys[5]), Origin::Flag("--steps".into()));
+    assert_eq!(resolved.origin("train.lr"), Origin::Default);
+}
+
+#[test]
+fn resolved_toml_read_back_is_the_same_configuration() {
+    let mut full = Config::default();
+    full.model.path = Some("a \"quoted\" päth\\x".into());
+    full.data.train = Paths::One("x.jsonl".into());
+    full.data.valid = Paths::Many(vec!["y.jsonl".into(), "z.jsonl".into()]);
+    full.soft.temperature = 0.1 + 0.2;
+    full.train.lr = 1e-4;
+    full.soft.mode = Mode::Hard;
+    full.soft.order = vec![Stage::Noise, Stage::Temperature];
+    full.eval.arms = vec![Arm::Soft, Arm::SoftFedHard];
+    full.run.seed = i64::MAX as u64;
+    for original in [Config::default(), full, config(QUICKSTART)] {
+        let text = original.to_toml();
+        let again = config(&text);
+        assert_eq!(again, original);
+        assert_eq!(again.to_toml(), text);
+        assert_eq!(again.config_hash(), original.config_hash());
+        let shown = load(&text).unwrap().with_origins(true);
+        assert_eq!(config(&shown), original, "what `config show` prints is a configuration");
+    }
+}
+
+#[test]
+fn the_hash_changes_with_every_value() {
+    let mut other = Config::default();
+    other.soft.min_p = 1e-9;
+    assert_ne!(other.config_hash(), Config::default().config_hash());
+}
+
+#[test]
+fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
+    let known = fields();
+    assert_eq!(known.sections.len(), 15);
+    assert_eq!(known.keys.len(), 60);
+    for (section, doc) in &known.sections {
+        assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
+    }
+    for (key, field) in &known.keys {
+        assert!(field.doc.ends_with('.'), "{key} has no sentence: {:?}", field.doc);
+        assert_eq!(key.matches('.').count(), 1, "{key} is not section.key");
+        for (word, doc) in &field.words {
+            assert!(doc.ends_with('.'), "{key} = {word:?} has no sentence: {doc:?}");
+        }
+        match &field.default {
+            Some(value) => assert_eq!(field.kind.accept(value).as_ref(), Some(value), "{key}"),
+            None => assert_eq!(key, "model.path"),
+        }
+    }
+}
+
+#[test]
+fn values_of_overrides_are_toml_and_a_bare_word_is_a_string() {
+    let settings = [
+        "soft.mode=hard", "run.name = a=b", "train.lr=1", "data.train=a/b c.jsonl",
+        "data.valid=[\"x\", \"y\"]", "generate.chat=false", "model.path=\"quoted\"",
+        "save={every=7, keep=3}", "train.steps=1_000", "run.dir=",
+    ];
+    let config = Loader::new().overrides(settings).load().unwrap().config;
+    assert_eq!(config.soft.mode, Mode::Hard);
+    assert_eq!(config.run.name, "a=b");
+    assert_eq!(config.train.lr, 1.0);
+    assert_eq!(config.data.train.as_slice(), ["a/b c.jsonl"]);
+    assert_eq!(config.data.valid.as_slice(), ["x", "y"]);
+    assert!(!config.generate.chat);
+    assert_eq!(config.model.path.as_deref(), Some("quoted"));
+    assert_eq!((config.save.every, config.save.keep), (7, 3));
+    assert_eq!(config.train.steps, 1000);
+    assert_eq!(config.run.dir, "");
+    let error = Loader::new().overrides(["run.name=\"x\"\ntrain.steps=1"]).load();
+    assert_eq!(error.unwrap().config.train.steps, 1000, "an override sets one key");
+}
+
+#[test]
+fn the_contract_keys_have_their_defaults() {
+    let soft = Config::default().soft;
+    assert_eq!((soft.mode, soft.temperature, soft.top_k), (Mode::Soft, 1.0, 0));
+    assert_eq!((soft.top_p, soft.min_p, soft.max_top_k), (1.0, 0.0, 0));
+    let order: Vec<_> = soft.order.iter().map(|stage| stage.as_str()).collect();
+    assert_eq!(order, ["temperature", "top_k", "top_p", "min_p", "noise"]);
+    for key in [
+        "run.name", "run.dir", "run.seed", "run.device", "save.every", "save.keep", "log.every",
+        "soft.noise", "generate.max_new", "generate.ignore_eos", "generate.chat", "task.name",
+        "task.digits", "task.digit_max", "model.path", "model.n_layers", "model.n_heads",
+        "model.d_model", "model.dropout", "data.train", "data.valid", "data.format",
+        "rollout.kind", "rollout.passes", "rollout.grad_passes", "rollout.segment",
+        "rollout.truncate", "guidance.form", "guidance.schedule", "guidance.start", "guidance.end",
+        "guidance.hold", "guidance.steps", "objective.entropy_beta", "objective.normalize",
+        "train.steps", "train.micro_batch", "train.grad_accum", "train.lr", "train.warmup",
+        "train.clip", "eval.limit", "eval.arms",
+    ] {
+        assert!(fields().keys.contains_key(key), "{key}");
+    }
+}
+
+#[test]
+fn every_shipped_configuration_loads_and_trains_something() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# "), "{} does not open with its command", path.display());
+        let resolved = Loader::new().file(&path).load().unwrap_or_else(|e| panic!("{e}"));
+        resolved.require_training().unwrap_or_else(|e| panic!("{e}"));
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert_eq!(resolved.config.run.name, stem, "a run is named after its file");
+        names.push(stem);
+    }
+    names.sort();
+    assert_eq!(names, ["mnns-hard", "mnns-no-thought", "mnns-soft", "quickstart"]);
+}
+
+#[test]
+fn the_quickstart_compares_all_four_arms() {
+    let quickstart = config(QUICKSTART);
+    assert_eq!(quickstart.eval.arms, [Arm::Soft, Arm::Hard, Arm::NoThought, Arm::SoftFedHard]);
+    assert_eq!(quickstart.task.name, TaskName::Mnns);
+}
+
+#[test]
+fn the_projections_are_those_that_models_have() {
+    let words: Vec<_> = fields().keys["low_rank.targets"].words.iter().map(|(w, _)| w.clone()).collect();
+    assert_eq!(words, soft_model::TARGETS);
+}
+
+#[test]
+fn the_default_pipeline_is_that_of_soft_core() {
+    let default = soft_core::PipelineConfig::default();
+    assert_eq!(Config::default().soft.pipeline(), default);
+    let soft = config("[soft]\ntemperature = 0.6\ntop_k = 30\ntop_p = 0.95\nmin_p = 0.001\nmax_top_k = 10\nnoise = \"gumbel\"\norder = [\"top_k\", \"temperature\", \"min_p\", \"top_p\", \"noise\"]").soft;
+    use soft_core::{Noise, Transform};
+    let expected = soft_core::PipelineConfig {
+        temperature: 0.6,
+        top_k: 30,
+        top_p: 0.95,
+        min_p: 0.001,
+        max_top_k: 10,
+        noise: Noise::Gumbel { temperature: 0.5 },
+        order: vec![Transform::TopK, Transform::Temperature, Transform::MinP, Transform::TopP, Transform::Noise],
+    };
+    assert_eq!(soft.pipeline(), expected);
+}
+
+#[test]
+fn a_guidance_schedule_without_a_length_ends_with_the_training() {
+    let text = "[guidance]\nschedule = \"linear\"\nend = 0.0\nhold = 10";
+    let schedule = config(text).guidance.schedule_over(100);
+    assert_eq!((schedule.at(0), schedule.at(10), schedule.at(99)), (1.0, 1.0, 0.0));
+    assert!(schedule.at(98) > 0.0, "the end is not reached early");
+    let fixed = config(&format!("{text}\nsteps = 20")).guidance.schedule_over(100);
+    assert_eq!((fixed.at(20), fixed.at(30)), (0.5, 0.0));
+    let short = config(text).guidance.schedule_over(5);
+    assert_eq!(short.at(4), 1.0, "a training within the hold never leaves the start");
+}
+
+#[test]
+fn the_json_schema_names_every_key() {
+    let schema = json_schema();
+    for key in fields().keys.keys() {
+        let (section, leaf) = key.split_once('.').unwrap();
+        let body = &schema["properties"][section]["properties"][leaf];
+        assert!(body["description"].is_string(), "{key}");
+        assert!(key == "model.path" || !body["default"].is_null(), "{key} has no default");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(schema["properties"]["soft"]["properties"]["top_p"]["maximum"].as_f64(), Some(1.0));
+    assert!(schema["properties"]["extends"].is_object());
+}

@@ -1,0 +1,190 @@
+//! Settings that are each in range and contradict one another.
+
+use super::choices::{GuidanceSchedule, LrSchedule, ModelFamily, NoiseKind, Stage, TaskName};
+use super::error::{ConfigError, Problem};
+use super::fields::fields;
+use super::loader::Resolved;
+use super::origin::Origin;
+use super::{Config, choices::Arm};
+
+/// Problems of the "mnns" task are all generated and held.
+const MAX_PROBLEMS: f64 = 2e6;
+
+type Place<'a> = &'a dyn Fn(&str) -> Origin;
+
+/// What contradicts, leaving out what concerns a key in `broken`: its value is not the intended one.
+pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    found.extend(model(config, place));
+    found.extend(soft(config, place));
+    found.extend(schedules(config, place));
+    found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
+    found.extend(task(config, place));
+    found.extend(arms(config, place));
+    found.retain(|(keys, _)| !keys.iter().any(|key| broken.iter().any(|b| b == key)));
+    found.into_iter().map(|(_, problem)| problem).collect()
+}
+
+type Found = (Vec<&'static str>, Problem);
+
+/// A contradiction between `keys`, reported at the first of them that some source set.
+fn found(place: Place<'_>, keys: &[&'static str], message: String) -> Found {
+    let set = keys.iter().find(|key| place(key) != Origin::Default);
+    let key = set.or(keys.first()).copied().unwrap_or_default();
+    (keys.to_vec(), Problem::new(place(key), key, message))
+}
+
+/// Entries that a list holds more than once.
+fn repeated<T: PartialEq + ToString>(key: &'static str, list: &[T], place: Place<'_>) -> Vec<Found> {
+    let again = list.iter().enumerate().filter(|(i, entry)| list[..*i].contains(entry));
+    again
+        .map(|(_, entry)| {
+            let word = entry.to_string();
+            let message = format!("`{key}` holds {word:?} twice; expected each entry once");
+            found(place, &[key], message)
+        })
+        .collect()
+}
+
+fn model(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let model = &config.model;
+    if model.path.is_some() {
+        return Vec::new();
+    }
+    let (d_model, n_heads) = (model.d_model, model.n_heads);
+    let keys = ["model.n_heads", "model.d_model"];
+    let mut problems = Vec::new();
+    if !d_model.is_multiple_of(n_heads) {
+        let message = format!(
+            "`model.n_heads` is {n_heads} and `model.d_model` is {d_model}; expected heads that divide the width"
+        );
+        problems.push(found(place, &keys, message));
+    } else if model.family == ModelFamily::Llama && !(d_model / n_heads).is_multiple_of(2) {
+        let message = format!(
+            "`model.d_model` / `model.n_heads` is {}; expected an even head width for rotary positions",
+            d_model / n_heads
+        );
+        problems.push(found(place, &keys, message));
+    }
+    problems
+}
+
+fn soft(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let soft = &config.soft;
+    let mut problems = Vec::new();
+    problems.extend(repeated("soft.order", &soft.order, place));
+    let stages = [
+        (Stage::Temperature, "soft.temperature", soft.temperature.to_string(), soft.temperature != 1.0),
+        (Stage::TopK, "soft.top_k", soft.top_k.to_string(), soft.top_k != 0),
+        (Stage::TopP, "soft.top_p", soft.top_p.to_string(), soft.top_p < 1.0),
+        (Stage::MinP, "soft.min_p", soft.min_p.to_string(), soft.min_p > 0.0),
+        (Stage::Noise, "soft.noise", format!("{:?}", soft.noise.as_str()), soft.noise != NoiseKind::None),
+    ];
+    for (stage, key, value, on) in stages {
+        if on && !soft.order.contains(&stage) {
+            let message = format!("`{key}` is {value} and `soft.order` leaves {:?} out; expected it there, or off", stage.as_str());
+            problems.push(found(place, &[key, "soft.order"], message));
+        }
+    }
+    problems
+}
+
+fn schedules(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let (guidance, train) = (&config.guidance, &config.train);
+    let mut problems = Vec::new();
+    let moves = place("guidance.end") != Origin::Default && guidance.end != guidance.start;
+    if guidance.schedule == GuidanceSchedule::Constant && moves {
+        let message = format!(
+            "`guidance.end` is {} and `guidance.schedule` is \"constant\", which stays at {}; expected \"linear\" or \"cosine\"",
+            guidance.end, guidance.start
+        );
+        problems.push(found(place, &["guidance.end", "guidance.schedule"], message));
+    }
+    if train.warmup > train.steps {
+        let message = format!(
+            "`train.warmup` is {} and `train.steps` is {}; expected a warm-up within the training",
+            train.warmup, train.steps
+        );
+        problems.push(found(place, &["train.warmup", "train.steps"], message));
+    }
+    if train.schedule != LrSchedule::Constant && train.min_lr > train.lr {
+        let message = format!(
+            "`train.min_lr` is {} and `train.lr` is {}; expected a smaller one",
+            train.min_lr, train.lr
+        );
+        problems.push(found(place, &["train.min_lr", "train.lr"], message));
+    }
+    problems
+}
+
+fn task(config: &Config, place: Place<'_>) -> Option<Found> {
+    let task = &config.task;
+    let exponent = i32::try_from(task.digits).unwrap_or(i32::MAX);
+    let problems = f64::from(u32::try_from(task.digit_max).unwrap_or(u32::MAX)).powi(exponent);
+    (task.name == TaskName::Mnns && problems > MAX_PROBLEMS).then(|| {
+        let message = format!(
+            "`task.digits` is {} and `task.digit_max` is {}, which makes {problems} problems; expected at most {MAX_PROBLEMS}",
+            task.digits, task.digit_max
+        );
+        found(place, &["task.digits", "task.digit_max"], message)
+    })
+}
+
+fn arms(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let arms = &config.eval.arms;
+    let mut problems = Vec::new();
+    problems.extend(repeated("eval.arms", arms, place));
+    if arms.contains(&Arm::SoftFedHard) && !arms.contains(&Arm::Soft) {
+        let message = "`eval.arms` holds \"soft_fed_hard\" without \"soft\"; expected both, for it is the model of the soft arm";
+        problems.push(found(place, &["eval.arms"], message.into()));
+    }
+    problems
+}
+
+impl Config {
+    /// Checks a configuration that was not loaded: every range and every contradiction.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let table = self.try_table().map_err(|error| ConfigError {
+            problems: vec![Problem::at(Origin::Default, format!("a value does not fit TOML: {error}"))],
+        })?;
+        let mut problems = Vec::new();
+        for (key, field) in &fields().keys {
+            let (section, leaf) = key.split_once('.').unwrap_or(("", key));
+            let Some(value) = table.get(section).and_then(|s| s.get(leaf)) else { continue };
+            if field.kind.accept(value).is_none() {
+                let message = format!("`{key}` is {value}; expected {}", field.kind);
+                problems.push(Problem::new(Origin::Default, key, message));
+            }
+        }
+        let broken: Vec<_> = problems.iter().filter_map(|p| p.key.clone()).collect();
+        problems.extend(contradictions(self, &broken, &|_| Origin::Default));
+        ConfigError::check(problems)
+    }
+}
+
+impl Resolved {
+    /// Checks that there is something to train on, which a configuration for generation need not have.
+    ///
+    /// # Errors
+    /// No task, or a task on files without files.
+    pub fn require_training(&self) -> Result<(), ConfigError> {
+        let config = &self.config;
+        let problem = |key: &str, message: &str| Problem::new(self.origin(key), key, message);
+        let mut problems = Vec::new();
+        match config.task.name {
+            TaskName::None => problems.push(problem(
+                "task.name",
+                "`task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"",
+            )),
+            TaskName::Ids if config.data.train.is_empty() => problems.push(problem(
+                "data.train",
+                "`data.train` is empty; expected files, for `task.name` is \"ids\"",
+            )),
+            _ => {}
+        }
+        ConfigError::check(problems)
+    }
+}

@@ -1,0 +1,106 @@
+//! The inputs of a rollout: hard embeddings and guided mixtures, put together.
+
+use burn::tensor::Tensor;
+use soft_core::{Distribution, GuidanceForm, NoiseKey, guide, uniform_stream};
+use soft_model::Transformer;
+
+use super::StepContext;
+use crate::batch::{Batch, Place};
+
+/// Makes the inputs of one batch.
+pub(crate) struct Feed<'a> {
+    pub(crate) batch: &'a Batch,
+    pub(crate) context: &'a StepContext,
+}
+
+impl Feed<'_> {
+    fn key(&self, place: Place) -> NoiseKey {
+        NoiseKey {
+            seed: self.context.seed,
+            step: self.context.step,
+            row: self.batch.rows[place.row],
+            position: place.position as u32,
+        }
+    }
+
+    /// Share of truth at each place: 0 where there is no truth, the outcome of the coin for
+    /// scheduled sampling.
+    fn shares(&self, places: &[Place]) -> Vec<f64> {
+        let guidance = self.context.guidance;
+        let share = |&place: &Place| {
+            if !self.batch.has_truth(place) {
+                return 0.0;
+            }
+            match self.context.form {
+                GuidanceForm::Mix | GuidanceForm::Clamp => guidance,
+                GuidanceForm::Coin => {
+                    let mut uniform = uniform_stream(self.key(place), soft_core::Place::Coin);
+                    f64::from(u8::from(uniform.next().is_some_and(|u| u < guidance)))
+                }
+            }
+        };
+        places.iter().map(share).collect()
+    }
+
+    /// `q` of each place: what the model would feed itself, guided by the truth.
+    ///
+    /// # Shapes
+    /// - logits: `[places, vocab]`
+    pub(crate) fn distribution(&self, logits: Tensor<2>, places: &[Place]) -> Distribution {
+        let shares = self.shares(places);
+        let truth = self.batch.truth(places, &logits.device(), logits.dtype());
+        if shares.iter().all(|&share| share == 1.0) {
+            return truth;
+        }
+        let keys: Vec<NoiseKey> = places.iter().map(|&place| self.key(place)).collect();
+        let fed = self.context.pipeline.apply(logits, &keys).fed;
+        guide(fed, &truth, &shares, self.context.form)
+    }
+
+    /// Embeddings of `columns`, mixtures at `places` (row by row) and tokens elsewhere.
+    ///
+    /// # Shapes
+    /// - mixtures: `[places, d_model]`, or none where no place is soft
+    /// - output: `[batch, columns, d_model]`
+    pub(crate) fn embeds(
+        &self,
+        model: &Transformer,
+        columns: std::ops::Range<usize>,
+        places: &[Place],
+        mixtures: Option<Tensor<2>>,
+    ) -> Tensor<3> {
+        let (batch, width) = (self.batch.len(), columns.len());
+        let hard = model.embed(&self.batch.ids(columns.clone()), batch);
+        let Some(mixtures) = mixtures else { return hard };
+        let d_model = hard.dims()[2];
+        let cells = batch * width;
+        if places.len() == cells {
+            return mixtures.reshape([batch, width, d_model]);
+        }
+        // Row i of the output is token row i, or the mixture that stands in its place.
+        let mut sources: Vec<u32> = (0..cells as u32).collect();
+        for (i, place) in places.iter().enumerate() {
+            sources[place.row * width + place.position - columns.start] = (cells + i) as u32;
+        }
+        let all = Tensor::cat(vec![hard.reshape([cells, d_model]), mixtures], 0);
+        let sources = soft_core::int_tensor(&sources, [cells], &all.device());
+        all.select(0, sources).reshape([batch, width, d_model])
+    }
+}
+
+/// Rows of `hidden [batch * width, d]` whose output is the prediction for `places`, where the
+/// pass covered `width` columns from `start`.
+pub(crate) fn predictions(
+    hidden: Tensor<2>,
+    places: &[Place],
+    start: usize,
+    width: usize,
+) -> Tensor<2> {
+    let rows: Vec<u32> =
+        places.iter().map(|p| (p.row * width + p.position - 1 - start) as u32).collect();
+    if rows.len() == hidden.dims()[0] && rows.iter().enumerate().all(|(i, &r)| i as u32 == r) {
+        return hidden;
+    }
+    let rows = soft_core::int_tensor(&rows, [places.len()], &hidden.device());
+    hidden.select(0, rows)
+}

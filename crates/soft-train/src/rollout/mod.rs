@@ -1,0 +1,82 @@
+//! Rollouts: three ways to compute the same training step at different cost.
+
+mod feed;
+mod parallel;
+mod sequential;
+
+use burn::optim::GradientsParams;
+use soft_core::{GuidanceForm, SoftPipeline};
+use soft_model::{Dropout, Transformer};
+
+pub use parallel::Parallel;
+pub use sequential::Sequential;
+
+use crate::batch::Batch;
+use crate::objective::{BatchLoss, LossParts};
+
+/// What a step's passes share besides the batch and the model.
+#[derive(Debug, Clone)]
+pub struct StepContext {
+    /// From logits to the distribution that is fed, the same object as in generation.
+    pub pipeline: SoftPipeline,
+    /// How truth enters it.
+    pub form: GuidanceForm,
+    /// Share of truth `a`: 1 is teacher forcing, 0 runs free.
+    pub guidance: f64,
+    /// Seed of the run: noise, coins and drop-out are functions of it.
+    pub seed: u64,
+    /// Optimizer step.
+    pub step: u64,
+    /// Drop-out rate.
+    pub dropout: f64,
+}
+
+impl StepContext {
+    pub(crate) fn dropout(&self, batch: &Batch) -> Option<Dropout> {
+        (self.dropout > 0.0).then(|| Dropout {
+            rate: self.dropout,
+            seed: self.seed,
+            step: self.step,
+            rows: batch.rows.clone(),
+        })
+    }
+}
+
+/// Loss and gradients of a micro-batch.
+#[derive(Debug)]
+pub struct Differentiated {
+    /// Gradient of the loss in each trainable parameter.
+    pub gradients: GradientsParams,
+    /// The share of the step's loss.
+    pub loss: f64,
+    /// `sum w CE` in nats.
+    pub cross_entropy: f64,
+    /// `sum m H` in nats.
+    pub entropy: f64,
+}
+
+impl Differentiated {
+    pub(crate) fn new(gradients: GradientsParams, parts: LossParts) -> Self {
+        let read = |x: burn::tensor::Tensor<1>| soft_core::host_values(x.detach())[0];
+        Self {
+            gradients,
+            loss: read(parts.loss),
+            cross_entropy: read(parts.cross_entropy),
+            entropy: read(parts.entropy),
+        }
+    }
+}
+
+/// A way to run a batch forward and backward. The model must be on an autodiff device.
+///
+/// At guidance 1 the inputs of every rollout are those of `teacher`; at guidance 0 and
+/// temperature near 0 a rollout is greedy decoding.
+pub trait Rollout: Send + Sync + std::fmt::Debug {
+    /// Loss and gradients of one micro-batch.
+    fn differentiate(
+        &self,
+        model: &Transformer,
+        loss: &BatchLoss<'_>,
+        context: &StepContext,
+    ) -> Differentiated;
+}

@@ -1,0 +1,82 @@
+//! Whether a run may go on under a configuration that differs from the one it began with.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use crate::error::Error;
+
+/// Keys (or whole sections) that may differ: they change how long a run goes on and what is kept
+/// of it, not what it computes.
+const FREE: [&str; 9] = [
+    "run.name",
+    "run.dir",
+    "run.device",
+    "save",
+    "log",
+    "eval",
+    "generate",
+    "answer",
+    "train.steps",
+];
+
+/// Compares the configuration a run began with to the one it is to go on under, both as resolved
+/// TOML. The free keys are `run.{name,dir,device}`, `train.steps` and the sections `save`, `log`,
+/// `eval`, `generate` and `answer`.
+///
+/// # Errors
+///
+/// [`Error::Config`] listing every other key that differs, with both values, or if either text is
+/// not TOML.
+pub fn check_same_run(began: &str, now: &str) -> Result<(), Error> {
+    let (began, now) = (flat(began)?, flat(now)?);
+    let mut keys: Vec<&String> = began.keys().chain(now.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let differences: Vec<String> = keys
+        .into_iter()
+        .filter(|key| began.get(*key) != now.get(*key) && !is_free(key))
+        .map(|key| format!("  `{key}` was {}, is {}", shown(began.get(key)), shown(now.get(key))))
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Config {
+        report: format!(
+            "the run cannot continue under a changed configuration; set these back, or start a new \
+             run under another `run.name`:\n{}",
+            differences.join("\n")
+        ),
+    })
+}
+
+fn is_free(key: &str) -> bool {
+    FREE.iter().any(|free| {
+        key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// Dotted key to value, for every value that is not itself a table.
+fn flat(text: &str) -> Result<BTreeMap<String, Value>, Error> {
+    let table: Table = text.parse().map_err(|error| Error::Config {
+        report: format!("the configuration of the run is not valid TOML: {error}"),
+    })?;
+    let mut values = BTreeMap::new();
+    collect(String::new(), Value::Table(table), &mut values);
+    Ok(values)
+}
+
+fn collect(key: String, value: Value, into: &mut BTreeMap<String, Value>) {
+    let Value::Table(table) = value else {
+        into.insert(key, value);
+        return;
+    };
+    for (name, value) in table {
+        let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+        collect(key, value, into);
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or("not set".into(), Value::to_string)
+}

@@ -1,0 +1,340 @@
+//! What the three rollouts must have in common, in f64 where numbers decide.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor};
+use soft_core::{GuidanceForm, Noise, PipelineConfig, SoftPipeline, host_values};
+use soft_model::{Family, Transformer};
+use soft_tests::{ragged_batch, tiny_model};
+use soft_train::batch::Batch;
+use soft_train::objective::{BatchLoss, Normalize, Objective, StepTotals};
+use soft_train::rollout::{Differentiated, Parallel, Rollout, Sequential, StepContext};
+
+fn model(family: Family, dtype: DType) -> Transformer {
+    tiny_model(family, &Device::flex().autodiff(), dtype)
+}
+
+fn context(guidance: f64) -> StepContext {
+    StepContext {
+        pipeline: SoftPipeline::new(PipelineConfig::default()).expect("defaults"),
+        form: GuidanceForm::Mix,
+        guidance,
+        seed: 3,
+        step: 11,
+        dropout: 0.0,
+    }
+}
+
+/// Everything that can be switched on: guidance, entropy term, filters, noise, drop-out.
+fn everything(form: GuidanceForm) -> StepContext {
+    let config = PipelineConfig {
+        temperature: 0.8,
+        top_k: 12,
+        min_p: 1e-4,
+        noise: Noise::Gumbel { temperature: 0.9 },
+        ..PipelineConfig::default()
+    };
+    StepContext {
+        pipeline: SoftPipeline::new(config).expect("valid settings"),
+        form,
+        dropout: 0.2,
+        ..context(0.4)
+    }
+}
+
+fn objective() -> Objective {
+    Objective { entropy_beta: 0.3, normalize: Normalize::Token }
+}
+
+fn run(
+    rollout: &dyn Rollout,
+    model: &Transformer,
+    batch: &Batch,
+    context: &StepContext,
+) -> Differentiated {
+    let totals = StepTotals::of([batch]);
+    let temperature = context.pipeline.config().temperature;
+    let loss = BatchLoss { batch, objective: objective(), totals, temperature };
+    rollout.differentiate(model, &loss, context)
+}
+
+/// All gradients as one list, in the order of the parameters; those without one are absent.
+fn flat(model: &Transformer, gradients: &GradientsParams) -> Vec<f64> {
+    struct Collect<'a>(&'a GradientsParams, Vec<f64>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1.extend(host_values(gradient));
+            }
+        }
+    }
+    let mut collect = Collect(gradients, Vec::new());
+    model.visit(&mut collect);
+    collect.1
+}
+
+fn assert_same(model: &Transformer, a: &Differentiated, b: &Differentiated, tolerance: f64) {
+    let (ga, gb) = (flat(model, &a.gradients), flat(model, &b.gradients));
+    assert_eq!(ga.len(), gb.len(), "the same parameters have gradients");
+    assert!(ga.iter().any(|g| g.abs() > 1e-6), "there is a gradient");
+    let norm = |g: &[f64]| g.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let difference: Vec<f64> = ga.iter().zip(&gb).map(|(a, b)| a - b).collect();
+    let relative = norm(&difference) / norm(&ga);
+    assert!(relative < tolerance, "gradients differ by {relative:e}");
+    assert!((a.loss - b.loss).abs() < tolerance * a.loss.abs().max(1.0), "{} {}", a.loss, b.loss);
+    assert!((a.cross_entropy - b.cross_entropy).abs() < tolerance * a.cross_entropy.abs());
+    assert!((a.entropy - b.entropy).abs() < tolerance * a.entropy.abs().max(1.0));
+}
+
+const FORMS: [GuidanceForm; 3] = [GuidanceForm::Mix, GuidanceForm::Clamp, GuidanceForm::Coin];
+
+/// The most soft inputs that a row of [`ragged_batch`] feeds.
+const SOFT: usize = 3;
+
+#[test]
+fn segments_of_any_length_equal_one_unrolled_graph_in_f32() {
+    for family in [Family::Gpt2, Family::Llama] {
+        let model = model(family, DType::F32);
+        for form in FORMS {
+            let context = everything(form);
+            let whole = run(&Sequential::UNROLLED, &model, &ragged_batch(), &context);
+            for segment in [1, 2, 3, 4] {
+                let rollout = Sequential { segment, truncate: 0 };
+                let parts = run(&rollout, &model, &ragged_batch(), &context);
+                assert_same(&model, &whole, &parts, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn truncation_changes_the_gradient_and_nothing_else() {
+    let model = model(Family::Gpt2, DType::F64);
+    let whole = run(&Sequential::UNROLLED, &model, &ragged_batch(), &context(0.2));
+    let cut = Sequential { segment: 16, truncate: 2 };
+    let cut = run(&cut, &model, &ragged_batch(), &context(0.2));
+    assert!((whole.loss - cut.loss).abs() < 1e-12);
+    let (a, b) = (flat(&model, &whole.gradients), flat(&model, &cut.gradients));
+    assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-6), "something was cut");
+}
+
+/// Adds `delta` to one entry of one parameter.
+struct Nudge {
+    id: ParamId,
+    entry: usize,
+    delta: f64,
+}
+
+impl ModuleMapper for Nudge {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if param.id != self.id {
+            return param;
+        }
+        let (entry, delta) = (self.entry, self.delta);
+        param.map(|x| {
+            let (shape, device, dtype) = (x.dims(), x.device(), x.dtype());
+            let mut values = host_values(x);
+            values[entry] += delta;
+            soft_core::float_tensor(values, shape, &device, dtype).require_grad()
+        })
+    }
+}
+
+/// Every parameter's id, number of entries and gradient.
+fn gradients_of(model: &Transformer, gradients: &GradientsParams) -> Vec<(ParamId, Vec<f64>)> {
+    struct Collect<'a>(&'a GradientsParams, Vec<(ParamId, Vec<f64>)>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.get::<D>(param.id).expect("every parameter has a gradient");
+            self.1.push((param.id, host_values(gradient)));
+        }
+    }
+    let mut collect = Collect(gradients, Vec::new());
+    model.visit(&mut collect);
+    collect.1
+}
+
+fn assert_finite_differences(rollout: &dyn Rollout, context: &StepContext) {
+    let model = model(Family::Llama, DType::F64);
+    let batch = ragged_batch();
+    let all = run(rollout, &model, &batch, context);
+    let delta = 1e-5;
+    for (id, gradient) in gradients_of(&model, &all.gradients) {
+        // The steepest entry of each parameter and one in the middle.
+        let steepest = (0..gradient.len())
+            .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()))
+            .expect("parameters are not empty");
+        for entry in [steepest, gradient.len() / 2] {
+            let at = |delta| {
+                let nudged = model.clone().map(&mut Nudge { id, entry, delta });
+                run(rollout, &nudged, &batch, context).loss
+            };
+            let numeric = (at(delta) - at(-delta)) / (2.0 * delta);
+            let exact = gradient[entry];
+            let scale = exact.abs().max(1e-2);
+            assert!((numeric - exact).abs() < 1e-5 * scale, "{numeric} against {exact}");
+        }
+    }
+}
+
+#[test]
+fn sequential_gradients_are_finite_differences_in_f64() {
+    for form in [GuidanceForm::Mix, GuidanceForm::Clamp] {
+        assert_finite_differences(&Sequential { segment: 2, truncate: 0 }, &everything(form));
+    }
+}
+
+#[test]
+fn parallel_gradients_are_finite_differences_in_f64() {
+    let rollout = Parallel { passes: 2, grad_passes: 0 };
+    assert_finite_differences(&rollout, &everything(GuidanceForm::Mix));
+}
+
+#[test]
+fn parallel_at_one_pass_is_teacher_forcing_to_the_bit() {
+    let model = model(Family::Gpt2, DType::F32);
+    let free = run(&Parallel { passes: 1, grad_passes: 0 }, &model, &ragged_batch(), &context(0.0));
+    let teacher = run(&Parallel::TEACHER, &model, &ragged_batch(), &context(1.0));
+    assert_eq!(free.loss, teacher.loss);
+    assert_eq!(flat(&model, &free.gradients), flat(&model, &teacher.gradients));
+}
+
+#[test]
+fn parallel_equals_sequential_one_pass_after_the_last_soft_input() {
+    for family in [Family::Gpt2, Family::Llama] {
+        let model = model(family, DType::F64);
+        for form in FORMS {
+            let context = everything(form);
+            let exact = run(&Sequential::UNROLLED, &model, &ragged_batch(), &context);
+            let passes = |passes| {
+                run(&Parallel { passes, grad_passes: 0 }, &model, &ragged_batch(), &context)
+            };
+            assert_same(&model, &exact, &passes(SOFT + 1), 1e-9);
+            let early = passes(SOFT);
+            let (a, b) = (flat(&model, &exact.gradients), flat(&model, &early.gradients));
+            let same = a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-9);
+            assert!(form == GuidanceForm::Coin || !same, "one pass less is not enough");
+        }
+    }
+}
+
+/// After pass r the first r-1 soft inputs are exact, so scoring only what they decide gives the
+/// sequential loss.
+#[test]
+fn parallel_has_its_exact_prefix_at_every_number_of_passes() {
+    let model = model(Family::Llama, DType::F64);
+    for passes in 1..=SOFT + 1 {
+        let mut batch = ragged_batch();
+        for example in &mut batch.examples {
+            let soft: Vec<usize> = (0..example.len()).filter(|&t| example.soft[t]).collect();
+            // Targets up to and including that of the first inexact soft input.
+            let end = soft.get(passes - 1).map_or(example.len(), |&first| first + 1);
+            for t in end..example.len() {
+                example.weight[t] = 0.0;
+                example.soft[t] = example.soft[t] && t < end;
+            }
+        }
+        let context = context(0.0);
+        let exact = run(&Sequential::UNROLLED, &model, &batch, &context);
+        let parallel = run(&Parallel { passes, grad_passes: 0 }, &model, &batch, &context);
+        assert!((exact.loss - parallel.loss).abs() < 1e-11, "{passes} passes");
+    }
+}
+
+#[test]
+fn at_full_guidance_every_rollout_is_teacher_forcing() {
+    let model = model(Family::Llama, DType::F64);
+    let mut batch = ragged_batch();
+    for example in &mut batch.examples {
+        for t in 1..example.len() {
+            let id = example.input_ids[t];
+            if example.truth[t] == soft_train::example::Truth::None {
+                example.truth[t] = soft_train::example::Truth::Token(id);
+            }
+        }
+    }
+    let teacher = run(&Parallel::TEACHER, &model, &batch, &context(1.0));
+    for form in FORMS {
+        let context = StepContext { form, ..context(1.0) };
+        let parallel = run(&Parallel { passes: 3, grad_passes: 0 }, &model, &batch, &context);
+        assert_eq!(teacher.loss, parallel.loss);
+        let sequential = run(&Sequential { segment: 2, truncate: 0 }, &model, &batch, &context);
+        assert_same(&model, &teacher, &sequential, 1e-9);
+    }
+}
+
+#[test]
+fn grad_passes_cut_the_distribution_and_keep_the_lookup() {
+    let model = model(Family::Gpt2, DType::F64);
+    let all = run(&Parallel { passes: 3, grad_passes: 0 }, &model, &ragged_batch(), &context(0.0));
+    let all3 = run(&Parallel { passes: 3, grad_passes: 3 }, &model, &ragged_batch(), &context(0.0));
+    let last = run(&Parallel { passes: 3, grad_passes: 1 }, &model, &ragged_batch(), &context(0.0));
+    assert_same(&model, &all, &all3, 1e-12);
+    assert!((all.loss - last.loss).abs() < 1e-12);
+    let (a, b) = (flat(&model, &all.gradients), flat(&model, &last.gradients));
+    assert_eq!(a.len(), b.len(), "the embedding keeps its gradient");
+    assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-6));
+}
+
+/// Micro-batches add up to the big batch: divisors and noise are those of the step.
+#[test]
+fn micro_batches_sum_to_the_whole_batch() {
+    let model = model(Family::Llama, DType::F64);
+    let batch = ragged_batch();
+    let context = everything(GuidanceForm::Coin);
+    for normalize in [Normalize::Token, Normalize::Sequence] {
+        let objective = Objective { entropy_beta: 0.3, normalize };
+        let totals = StepTotals::of([&batch]);
+        let temperature = context.pipeline.config().temperature;
+        let rollout = Sequential { segment: 2, truncate: 0 };
+        let of = |batch: &Batch| {
+            let loss = BatchLoss { batch, objective, totals, temperature };
+            rollout.differentiate(&model, &loss, &context)
+        };
+        let whole = of(&batch);
+        let rows: Vec<Differentiated> = (0..batch.len())
+            .map(|row| {
+                of(&Batch { examples: vec![batch.examples[row].clone()], rows: vec![row as u32] })
+            })
+            .collect();
+        let loss: f64 = rows.iter().map(|row| row.loss).sum();
+        assert!((whole.loss - loss).abs() < 1e-10, "{} against {loss}", whole.loss);
+        let parts: Vec<Vec<f64>> = rows.iter().map(|row| flat(&model, &row.gradients)).collect();
+        for (i, &g) in flat(&model, &whole.gradients).iter().enumerate() {
+            let sum: f64 = parts.iter().map(|part| part[i]).sum();
+            assert!((g - sum).abs() < 1e-9, "entry {i}: {g} against {sum}");
+        }
+    }
+}
+
+#[test]
+fn only_low_rank_branches_and_the_prefix_get_gradients() {
+    let base = model(Family::Llama, DType::F64);
+    let targets = ["q_proj", "v_proj", "down_proj"].map(str::to_owned);
+    let adapted = base
+        .clone()
+        .with_low_rank(2, 4.0, &targets, 5)
+        .and_then(|model| model.with_prefix(3, 5))
+        .expect("valid adapters");
+    let context = everything(GuidanceForm::Mix);
+    let whole = run(&Sequential::UNROLLED, &adapted, &ragged_batch(), &context);
+    let parts = run(&Sequential { segment: 1, truncate: 0 }, &adapted, &ragged_batch(), &context);
+    // A and B of three projections, keys and values of the prefix, in two layers.
+    assert_eq!(whole.gradients.len(), 2 * (3 * 2 + 2));
+    assert_same(&adapted, &whole, &parts, 1e-9);
+    let parallel = Parallel { passes: SOFT + 1, grad_passes: 0 };
+    let parallel = run(&parallel, &adapted, &ragged_batch(), &context);
+    assert_same(&adapted, &whole, &parallel, 1e-9);
+}
+
+#[test]
+fn a_fresh_low_rank_branch_changes_nothing() {
+    let base = model(Family::Llama, DType::F32);
+    let targets = soft_model::TARGETS.map(str::to_owned);
+    let mut adapted = base.clone().with_low_rank(2, 4.0, &targets, 5).expect("valid");
+    let ids = [1, 2, 3, 4];
+    let logits = |model: &Transformer| host_values(model.logits(model.embed(&ids, 1)).inner());
+    assert_eq!(logits(&base), logits(&adapted));
+    adapted.set_low_rank(false);
+    assert_eq!(logits(&base), logits(&adapted));
+}
