@@ -144,10 +144,15 @@ fn hints(probes: &[Probe], chosen: &str, no_models: bool) -> Vec<String> {
         hints.push("this build runs on the CPU only; for a GPU build with `--features cuda`, `vulkan`, `metal` or `wgpu`".into());
     }
     if chosen != "auto" && !probes.iter().any(|probe| probe.name == chosen && works(probe)) {
-        hints.push(format!("the chosen device `{chosen}` does not run; choose another with `--device`"));
+        hints.push(format!(
+            "the chosen device `{chosen}` does not run; choose another with `--device`"
+        ));
     }
     if let Some(broken) = probes.iter().find(|probe| chosen == "auto" && !works(probe)) {
-        hints.push(format!("`{}` does not run: give `--device` another one of those above", broken.name));
+        hints.push(format!(
+            "`{}` does not run: give `--device` another one of those above",
+            broken.name
+        ));
     }
     if no_models {
         hints.push("no model found: set SOFT_MODELS to a folder with GGUF files or Hugging Face folders, or run `cargo xtask fetch`".into());

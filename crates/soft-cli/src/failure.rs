@@ -74,7 +74,8 @@ impl Failure {
             Self::OutputClosed => ExitCode::SUCCESS,
             Self::Message { text, code } => {
                 let mut stderr = io::stderr();
-                let colored = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+                let colored = stderr.is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
                 let label = if colored { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
                 // A closed stderr leaves nobody to tell.
                 let _ = writeln!(stderr, "{label} {text}");
@@ -92,7 +93,9 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 fn is_out_of_memory(text: &str) -> bool {
     let text = text.to_lowercase();
-    ["out of memory", "out_of_memory", "outofmemory", "bufferallocationfailed"].iter().any(|sign| text.contains(sign))
+    ["out of memory", "out_of_memory", "outofmemory", "bufferallocationfailed"]
+        .iter()
+        .any(|sign| text.contains(sign))
 }
 
 impl From<ConfigError> for Failure {
@@ -149,7 +152,8 @@ mod tests {
         assert_eq!(code(Failure::usage("")), 2);
         assert_eq!(code(Failure::data("")), 3);
         assert_eq!(code(Failure::disk("")), 7);
-        let model = soft_model::Error::TokenOutOfVocabulary { token: 9, vocab_size: 4, position: 0 };
+        let model =
+            soft_model::Error::TokenOutOfVocabulary { token: 9, vocab_size: 4, position: 0 };
         assert_eq!(code(model.into()), 4);
         let diverged = soft_train::Error::Diverged { step: 3, what: String::new() };
         assert_eq!(code(diverged.into()), 5);

@@ -53,9 +53,12 @@ fn open(arguments: &Generate, global: &Global) -> Result<(ModelFiles, Resolved),
         }
     };
     let resolved = sources().load()?;
-    let Some(path) = arguments.model.clone().or(resolved.config.model.path.clone().map(PathBuf::from))
+    let Some(path) =
+        arguments.model.clone().or(resolved.config.model.path.clone().map(PathBuf::from))
     else {
-        return Err(Failure::usage("no model: give one with `--model PATH`, or `model.path` in a configuration"));
+        return Err(Failure::usage(
+            "no model: give one with `--model PATH`, or `model.path` in a configuration",
+        ));
     };
     let files = ModelFiles::open(&path)?;
     let resolved = match &files.soft {
@@ -72,7 +75,11 @@ pub(crate) fn load(files: &ModelFiles, resolved: &Resolved) -> Result<Transforme
     Ok(Transformer::from_weights(&files.config, &files.weights, &device, DType::F32)?)
 }
 
-fn options(resolved: &Resolved, files: &ModelFiles, record: bool) -> Result<GenerateOptions, Failure> {
+fn options(
+    resolved: &Resolved,
+    files: &ModelFiles,
+    record: bool,
+) -> Result<GenerateOptions, Failure> {
     let config = &resolved.config;
     let eos_ids = match config.generate.ignore_eos {
         true => Vec::new(),

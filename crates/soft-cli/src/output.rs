@@ -33,7 +33,8 @@ impl Output {
 
 /// A value on one line.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| Failure::runtime(format!("cannot write JSON: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| Failure::runtime(format!("cannot write JSON: {error}")))
 }
 
 fn failed(error: &io::Error) -> Failure {

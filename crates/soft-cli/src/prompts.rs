@@ -100,7 +100,11 @@ pub(crate) fn encode(prompt: &Prompt, files: &ModelFiles, chat: bool) -> Result<
 ///
 /// # Errors
 /// A model without a tokenizer, or a tokenizer that fails.
-pub(crate) fn encode_text(text: &str, files: &ModelFiles, instead: &str) -> Result<Vec<u32>, Failure> {
+pub(crate) fn encode_text(
+    text: &str,
+    files: &ModelFiles,
+    instead: &str,
+) -> Result<Vec<u32>, Failure> {
     let Some(tokenizer) = &files.tokenizer else {
         let why = files.tokenizer_note.as_deref().unwrap_or("the model has no tokenizer");
         return Err(Failure::model(format!("{why}; give token ids with `{instead}`")));
@@ -127,7 +131,10 @@ mod tests {
             (line, problem.split([':', ';']).next().unwrap_or_default().to_owned())
         };
         assert_eq!(line_and_start("a\n{\"prompt\": "), (2, "broken JSON".into()));
-        assert_eq!(line_and_start("\n\n{\"text\": 1}"), (3, "no key `prompt` in this object".into()));
+        assert_eq!(
+            line_and_start("\n\n{\"text\": 1}"),
+            (3, "no key `prompt` in this object".into())
+        );
         assert_eq!(line_and_start("{\"prompt\": 5}"), (1, "`prompt` is 5".into()));
         assert_eq!(line_and_start("{\"prompt\": \"\"}"), (1, "`prompt` is \"\"".into()));
     }

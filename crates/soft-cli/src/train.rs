@@ -1,13 +1,131 @@
 //! `soft train`.
 
+use std::path::Path;
+
+use soft_model::{ModelConfig, ModelFiles, expected_tensors};
+use soft_train::config::{Config, Resolved, RolloutKind, TaskName};
+use soft_train::task::mnns::Mnns;
+
 use crate::arguments::{Global, Train};
 use crate::failure::Failure;
-use crate::settings::{Without, loader};
+use crate::output::Output;
+use crate::settings::{Without, device, loader};
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let resolved = loader(Some(&arguments.source), global, Without::Quickstart).load()?;
     resolved.require_training()?;
-    crate::settings::device(&resolved)?;
+    device(&resolved)?;
+    if arguments.dry_run {
+        let mut out = Output::new();
+        out.line(plan(&resolved)?)?;
+        return out.flush();
+    }
     Ok(())
+}
+
+/// What a training would do, for people.
+fn plan(resolved: &Resolved) -> Result<String, Failure> {
+    let config = &resolved.config;
+    let task = (config.task.name == TaskName::Mnns)
+        .then(|| Mnns::new(config.task.digits, config.task.digit_max));
+    let task = task.transpose()?;
+    let shape = match (&config.model.path, &task) {
+        (Some(path), _) => Some(ModelFiles::open(Path::new(path))?.config),
+        (None, Some(task)) => {
+            Some(config.model.new_shape(task.vocabulary().len(), task.max_positions()))
+        }
+        (None, None) => None,
+    };
+    let run = Path::new(&config.run.dir).join(&config.run.name);
+    let lines = [
+        format!(
+            "run       {}, seed {}, device {}",
+            run.display(),
+            config.run.seed,
+            config.run.device
+        ),
+        model_line(config, shape.as_ref()),
+        task_line(config, task.as_ref()),
+        rollout_line(config),
+        training_line(config),
+        format!("nothing was written; configuration {:08x} is valid", config.config_hash()),
+    ];
+    Ok(lines.join("\n"))
+}
+
+fn model_line(config: &Config, shape: Option<&ModelConfig>) -> String {
+    let source = config.model.path.as_deref().unwrap_or("new");
+    let Some(shape) = shape else {
+        return format!("model     {source}, its vocabulary is that of the data");
+    };
+    let tensors = expected_tensors(shape);
+    let total: usize = tensors.iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
+    let added = config.low_rank.parameters(shape) + config.prefix.parameters(shape);
+    let trained = match added {
+        0 => String::new(),
+        added => format!(" frozen, {} trained beside them", thousands(added)),
+    };
+    format!(
+        "model     {source}: {} layers, {} heads, width {}, {} parameters{trained}",
+        shape.n_layers,
+        shape.n_heads,
+        shape.d_model,
+        thousands(total)
+    )
+}
+
+fn task_line(config: &Config, task: Option<&Mnns>) -> String {
+    let arms: Vec<_> = config.eval.arms.iter().map(|arm| arm.as_str()).collect();
+    match task {
+        Some(task) => format!(
+            "task      mnns: {} training and {} validation problems; arms {}",
+            thousands(task.train().len()),
+            thousands(task.validation().len()),
+            arms.join(", ")
+        ),
+        None => {
+            format!("task      {}: {}", config.task.name, config.data.train.as_slice().join(", "))
+        }
+    }
+}
+
+fn rollout_line(config: &Config) -> String {
+    let rollout = &config.rollout;
+    let detail = match rollout.kind {
+        RolloutKind::Teacher => String::new(),
+        RolloutKind::Sequential => format!(", segments of {}", rollout.segment),
+        RolloutKind::Parallel => format!(", {} passes", rollout.passes),
+    };
+    let guidance = &config.guidance;
+    let share = format!("{} to {} ({})", guidance.start, guidance.end, guidance.schedule);
+    match rollout.kind {
+        RolloutKind::Teacher => "rollout   teacher".into(),
+        kind => format!("rollout   {kind}{detail}; share of truth {share}"),
+    }
+}
+
+fn training_line(config: &Config) -> String {
+    let train = &config.train;
+    format!(
+        "training  {} steps of {} x {} rows, learning rate {} ({})",
+        thousands(train.steps),
+        train.grad_accum,
+        train.micro_batch,
+        train.lr,
+        train.schedule
+    )
+}
+
+/// A whole number with commas.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

@@ -92,8 +92,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
         let template = environment.get_template(NAME).map_err(failed)?;
         let mut out = Capped(Vec::new());
-        let variables: Value = variables.into_iter().collect();
-        template.render_captured_to(variables, &mut out).map_err(failed)?;
+        template.render_captured_to(Value::from_pairs(variables), &mut out).map_err(failed)?;
         String::from_utf8(out.0).map_err(|error| Error::ChatTemplate(error.to_string()))
     }
 }

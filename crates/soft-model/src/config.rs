@@ -13,7 +13,7 @@ mod hf_rope;
 mod hf_write;
 mod json_fields;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod validate;
 
 /// Architecture families that [`crate::Transformer`] runs; each names its checkpoint tensors as Hugging Face does.

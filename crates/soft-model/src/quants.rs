@@ -13,7 +13,7 @@ const Q8_0_BYTES: usize = 34;
 
 /// How the numbers of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoredType {
+pub(crate) enum StoredType {
     /// IEEE double precision.
     F64,
     /// IEEE single precision.
@@ -30,7 +30,7 @@ pub enum StoredType {
 
 impl StoredType {
     /// Weights that are stored together: 1, or 32 for the quantised types.
-    pub fn block_len(self) -> usize {
+    pub(crate) fn block_len(self) -> usize {
         match self {
             Self::Q8_0 | Self::Q4_1 => BLOCK,
             _ => 1,
@@ -38,7 +38,7 @@ impl StoredType {
     }
 
     /// Bytes of one block.
-    pub fn block_bytes(self) -> usize {
+    pub(crate) fn block_bytes(self) -> usize {
         match self {
             Self::F64 => 8,
             Self::F32 => 4,
@@ -49,7 +49,7 @@ impl StoredType {
     }
 
     /// Bytes of `len` weights; `None` where they overflow or are no whole number of blocks.
-    pub fn byte_len(self, len: usize) -> Option<usize> {
+    pub(crate) fn byte_len(self, len: usize) -> Option<usize> {
         if !len.is_multiple_of(self.block_len()) {
             return None;
         }
@@ -61,7 +61,7 @@ impl StoredType {
 ///
 /// # Panics
 /// Where `bytes` is not exactly the storage of `out.len()` weights.
-pub fn dequantise(stored: StoredType, bytes: &[u8], out: &mut [f32]) {
+pub(crate) fn dequantise(stored: StoredType, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(stored.byte_len(out.len()), Some(bytes.len()), "storage of {stored:?}");
     match stored {
         StoredType::F64 => each(bytes, out, |b: [u8; 8]| f64::from_le_bytes(b) as f32),

@@ -103,9 +103,12 @@ impl Tokenizer {
         let mut ids = self.encode_raw(text, add_special)?;
         if let (true, Some(bos)) = (add_special, self.bos_id())
             && ids.starts_with(&[bos, bos])
-            && self.encode_raw(text, false)?.first() == Some(&bos)
         {
-            ids.remove(0);
+            // Only the one that was added goes: a text may really begin with two.
+            let plain = self.encode_raw(text, false)?;
+            if plain.first() == Some(&bos) && ids[1..].starts_with(&plain) {
+                ids.remove(0);
+            }
         }
         Ok(ids)
     }

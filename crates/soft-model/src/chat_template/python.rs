@@ -116,6 +116,8 @@ impl Formatter for Spaced {
 
 #[cfg(test)]
 mod tests {
+    use minijinja::value::Serde;
+
     use super::*;
 
     #[test]
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn json_is_written_as_python_does() {
-        let value = Value::from_serialize(serde_json::json!({"a": [1, "<b>é"], "c": {}}));
+        let value = Value::from(Serde(serde_json::json!({"a": [1, "<b>é"], "c": {}})));
         assert_eq!(json_dumps(&value, None, false).unwrap(), r#"{"a": [1, "<b>é"], "c": {}}"#);
         assert_eq!(json_dumps(&value, None, true).unwrap(), r#"{"a": [1, "<b>\u00e9"], "c": {}}"#);
         let indented = json_dumps(&value, Some(2), false).unwrap();

@@ -1,1 +1,174 @@
-//! Tests.
+//! Templates in the idioms of published families; the texts are those of Jinja 3 in Python with
+//! the settings of transformers.
+
+use super::*;
+
+const CHATML: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+const LLAMA3: &str = "{{- bos_token }}
+{%- if not tools is defined %}
+    {%- set tools = none %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = \"\" %}
+{%- endif %}
+{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}
+{%- if tools is not none %}
+    {{- \"Environment: ipython\\n\" }}
+{%- endif %}
+{{- system_message }}
+{{- \"<|eot_id|>\" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+";
+
+const MISTRAL: &str = "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}";
+
+const ZEPHYR: &str = "{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>\n' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>\n'  + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}";
+
+const QWEN3: &str = "{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == \"user\" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.role == \"assistant\" %}
+        {%- set content = message.content %}
+        {%- if '</think>' in content %}
+            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+        {%- endif %}
+        {{- '<|im_start|>assistant\\n' + content.rstrip() + '<|im_end|>\\n' }}
+    {%- else %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{{- ns.last_query_index }}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}";
+
+fn template(source: &str) -> ChatTemplate {
+    ChatTemplate::new(source, [("bos_token", "<s>"), ("eos_token", "</s>")]).unwrap()
+}
+
+fn talk(turns: &[(&str, &str)]) -> Vec<Message> {
+    turns.iter().map(|(role, content)| Message::new(*role, *content)).collect()
+}
+
+fn rendered(source: &str, turns: &[(&str, &str)]) -> String {
+    template(source).render(&talk(turns), true).unwrap()
+}
+
+fn refused(source: &str) -> String {
+    match template(source).render(&talk(&[("user", "hi")]), true).unwrap_err() {
+        Error::ChatTemplate(problem) => problem,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn families_render_as_python_does() {
+    let talk = [("user", "hi"), ("assistant", "<think>x</think>\n\nyes \n"), ("user", " why? ")];
+    assert_eq!(
+        rendered(CHATML, &talk),
+        "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n\
+         <|im_start|>assistant\n<think>x</think>\n\nyes \n<|im_end|>\n\
+         <|im_start|>user\n why? <|im_end|>\n<|im_start|>assistant\n"
+    );
+    let with_system = [("system", " Be brief.\n"), ("user", "hi")];
+    assert_eq!(
+        rendered(LLAMA3, &with_system),
+        "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>\
+         <|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n"
+    );
+    assert_eq!(
+        rendered(MISTRAL, &talk),
+        "<s>[INST] hi [/INST]<think>x</think>\n\nyes \n</s>[INST]  why?  [/INST]"
+    );
+    assert_eq!(
+        rendered(ZEPHYR, &with_system),
+        "<|system|>\n Be brief.\n</s>\n<|user|>\nhi</s>\n<|assistant|>\n"
+    );
+    assert_eq!(
+        rendered(QWEN3, &talk),
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n\
+         <|im_start|>user\n why? <|im_end|>\n2<|im_start|>assistant\n"
+    );
+}
+
+#[test]
+fn the_generation_prompt_can_be_left_out() {
+    let text = template(CHATML).render(&talk(&[("system", "x")]), false).unwrap();
+    assert_eq!(text, "<|im_start|>system\nx<|im_end|>\n");
+}
+
+#[test]
+fn generation_tags_only_group() {
+    let source = "{% for m in messages %}{%- generation -%} {{ m.content }} {%- endgeneration %}
+{% generation %}
+!{% endgeneration %}{% endfor %}";
+    assert_eq!(rendered(source, &[("user", "a"), ("user", "b")]), "a!b!");
+}
+
+#[test]
+fn functions_and_filters_of_transformers_are_there() {
+    let source = "{{ messages | tojson }}|{{ ('{\"a\": 1}' | fromjson).a }}|{{ strftime_now('%Y') | length }}";
+    let expected = r#"[{"role": "user", "content": "<b>"}]|1|4"#;
+    assert_eq!(rendered(source, &[("user", "<b>")]), expected);
+    let loops = "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}";
+    assert_eq!(rendered(loops, &[("user", "")]), "01");
+    assert_eq!(rendered("{{ tools is none }}{{ pad_token }}", &[]), "true");
+}
+
+#[test]
+fn a_raised_exception_is_an_error_with_its_words() {
+    let error = template(MISTRAL).render(&talk(&[("assistant", "x")]), true).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    assert!(error.to_string().contains("Conversation roles must alternate"), "{error}");
+}
+
+#[test]
+fn mistakes_name_what_is_unknown() {
+    let error = ChatTemplate::new("{% if %}", [("bos_token", "")]).unwrap_err();
+    assert!(error.to_string().starts_with("chat template: syntax error"), "{error}");
+    assert!(refused("{{ 1 | no_such_filter }}").contains("no_such_filter"));
+    assert!(refused("{{ nothing.at.all }}").contains("undefined"));
+}
+
+#[test]
+fn a_hostile_template_ends_soon_and_small() {
+    let nested = "{% for a in range(100000) %}{% for b in range(100000) %}{{ '' }}{% endfor %}{% endfor %}";
+    assert!(refused(nested).contains("fuel"));
+    let doubling = "{% set ns = namespace(s='a') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}";
+    refused(doubling);
+    refused("{{ 'a' * 1000000000000 }}");
+    assert!(refused("{{ 'a' * 2000000 }}").contains("over the limit of 1048576 bytes"));
+    refused("{% include '/etc/passwd' %}");
+}

@@ -2,8 +2,12 @@
 
 use soft_core::{PipelineConfig, Schedule, ScheduleKind, Transform};
 
-use super::choices::{GuidanceForm, GuidanceSchedule, Mode, NoiseKind, Stage};
-use super::sections::{Guidance, LowRank, Soft};
+use soft_model::{Activation, Family, ModelConfig, Positions};
+
+use super::choices::{
+    GuidanceForm, GuidanceSchedule, Mode, ModelFamily, NoiseKind, Projection, Stage,
+};
+use super::sections::{Guidance, LowRank, Model, Prefix, Soft};
 
 impl Soft {
     /// Filters and noise, as soft-core takes them.
@@ -17,7 +21,9 @@ impl Soft {
             max_top_k: self.max_top_k,
             noise: match self.noise {
                 NoiseKind::None => soft_core::Noise::None,
-                NoiseKind::Gumbel => soft_core::Noise::Gumbel { temperature: self.noise_temperature },
+                NoiseKind::Gumbel => {
+                    soft_core::Noise::Gumbel { temperature: self.noise_temperature }
+                }
             },
             order: self.order.iter().map(|&stage| stage.into()).collect(),
         }
@@ -80,5 +86,63 @@ impl LowRank {
     #[must_use]
     pub fn target_names(&self) -> Vec<String> {
         self.targets.iter().map(ToString::to_string).collect()
+    }
+
+    /// Parameters that the branches add to a model: `rank * (d_in + d_out)` for each matrix.
+    #[must_use]
+    pub fn parameters(&self, model: &ModelConfig) -> usize {
+        let (queries, keys) = (model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim);
+        let widths = |target: &Projection| match target {
+            Projection::Query | Projection::Output => model.d_model + queries,
+            Projection::Key | Projection::Value => model.d_model + keys,
+            Projection::Gate | Projection::Up | Projection::Down => model.d_model + model.d_ff,
+        };
+        model.n_layers * self.rank * self.targets.iter().map(widths).sum::<usize>()
+    }
+}
+
+impl Prefix {
+    /// Parameters that the prefix adds to a model: a key and a value for each position and layer.
+    #[must_use]
+    pub fn parameters(&self, model: &ModelConfig) -> usize {
+        2 * model.n_layers * self.tokens * model.n_kv_heads * model.head_dim
+    }
+}
+
+impl Model {
+    /// The shape of a new model, with tied embeddings and no special tokens: the task names them.
+    ///
+    /// The feed-forward is four times as wide as the model in "gpt2", and 8/3 times (rounded up to
+    /// a multiple of 8) in "llama", whose gate makes up for the difference.
+    #[must_use]
+    pub fn new_shape(&self, vocab_size: usize, max_positions: usize) -> ModelConfig {
+        let gpt2 = self.family == ModelFamily::Gpt2;
+        ModelConfig {
+            family: if gpt2 { Family::Gpt2 } else { Family::Llama },
+            vocab_size,
+            d_model: self.d_model,
+            d_ff: if gpt2 { 4 * self.d_model } else { (8 * self.d_model).div_ceil(24) * 8 },
+            n_layers: self.n_layers,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_heads,
+            head_dim: self.d_model / self.n_heads,
+            max_positions,
+            norm_eps: 1e-5,
+            positions: match self.family {
+                ModelFamily::Gpt2 => Positions::Learned,
+                ModelFamily::Llama => Positions::Rotary { theta: 10_000.0, scaling: None },
+            },
+            activation: if gpt2 { Activation::GeluTanh } else { Activation::Silu },
+            qkv_bias: gpt2,
+            output_bias: gpt2,
+            mlp_bias: gpt2,
+            qk_norm: false,
+            sliding_window: None,
+            tied_embeddings: true,
+            dropout: self.dropout,
+            bos_id: None,
+            eos_ids: Vec::new(),
+            pad_id: None,
+        }
     }
 }

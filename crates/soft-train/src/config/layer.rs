@@ -168,8 +168,7 @@ impl Layer {
     }
 
     fn not_a_section(&mut self, key: &str, value: &DeValue<'_>, origin: Origin) {
-        let message =
-            format!("`{key}` is {}; expected a section, as in `[{key}]`", show(value));
+        let message = format!("`{key}` is {}; expected a section, as in `[{key}]`", show(value));
         self.problems.push(Problem::new(origin, key, message));
     }
 
@@ -211,9 +210,10 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
             Value::Array(items.iter().map(|item| plain(item.get_ref())).collect::<Option<_>>()?)
         }
         DeValue::Table(table) => {
-            let entry = |(k, v): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
-                Some((k.get_ref().to_string(), plain(v.get_ref())?))
-            };
+            let entry = |(k, v): (
+                &toml::Spanned<std::borrow::Cow<'_, str>>,
+                &toml::Spanned<DeValue<'_>>,
+            )| { Some((k.get_ref().to_string(), plain(v.get_ref())?)) };
             Value::Table(table.iter().map(entry).collect::<Option<_>>()?)
         }
     })

@@ -138,7 +138,10 @@ fn extend(mut layer: Layer, folder: &Path, seen: &mut Vec<PathBuf>) -> Vec<Layer
         layer.problems.push(Problem::new(origin.clone(), "extends", message));
     };
     if seen.contains(&identity(&path)) {
-        complain(&mut layer, format!("`extends` leads back to `{}`; expected no cycle", path.display()));
+        complain(
+            &mut layer,
+            format!("`extends` leads back to `{}`; expected no cycle", path.display()),
+        );
         return vec![layer];
     }
     if seen.len() >= MAX_EXTENDS {

@@ -6,9 +6,7 @@ use super::fields::fields;
 use super::loader::Resolved;
 use super::origin::Origin;
 use super::{Config, choices::Arm};
-
-/// Problems of the "mnns" task are all generated and held.
-const MAX_PROBLEMS: f64 = 2e6;
+use crate::task::mnns::MAX_PROBLEMS;
 
 type Place<'a> = &'a dyn Fn(&str) -> Origin;
 
@@ -35,7 +33,11 @@ fn found(place: Place<'_>, keys: &[&'static str], message: String) -> Found {
 }
 
 /// Entries that a list holds more than once.
-fn repeated<T: PartialEq + ToString>(key: &'static str, list: &[T], place: Place<'_>) -> Vec<Found> {
+fn repeated<T: PartialEq + ToString>(
+    key: &'static str,
+    list: &[T],
+    place: Place<'_>,
+) -> Vec<Found> {
     let again = list.iter().enumerate().filter(|(i, entry)| list[..*i].contains(entry));
     again
         .map(|(_, entry)| {
@@ -74,15 +76,28 @@ fn soft(config: &Config, place: Place<'_>) -> Vec<Found> {
     let mut problems = Vec::new();
     problems.extend(repeated("soft.order", &soft.order, place));
     let stages = [
-        (Stage::Temperature, "soft.temperature", soft.temperature.to_string(), soft.temperature != 1.0),
+        (
+            Stage::Temperature,
+            "soft.temperature",
+            soft.temperature.to_string(),
+            soft.temperature != 1.0,
+        ),
         (Stage::TopK, "soft.top_k", soft.top_k.to_string(), soft.top_k != 0),
         (Stage::TopP, "soft.top_p", soft.top_p.to_string(), soft.top_p < 1.0),
         (Stage::MinP, "soft.min_p", soft.min_p.to_string(), soft.min_p > 0.0),
-        (Stage::Noise, "soft.noise", format!("{:?}", soft.noise.as_str()), soft.noise != NoiseKind::None),
+        (
+            Stage::Noise,
+            "soft.noise",
+            format!("{:?}", soft.noise.as_str()),
+            soft.noise != NoiseKind::None,
+        ),
     ];
     for (stage, key, value, on) in stages {
         if on && !soft.order.contains(&stage) {
-            let message = format!("`{key}` is {value} and `soft.order` leaves {:?} out; expected it there, or off", stage.as_str());
+            let message = format!(
+                "`{key}` is {value} and `soft.order` leaves {:?} out; expected it there, or off",
+                stage.as_str()
+            );
             problems.push(found(place, &[key, "soft.order"], message));
         }
     }
@@ -119,11 +134,11 @@ fn schedules(config: &Config, place: Place<'_>) -> Vec<Found> {
 
 fn task(config: &Config, place: Place<'_>) -> Option<Found> {
     let task = &config.task;
-    let exponent = i32::try_from(task.digits).unwrap_or(i32::MAX);
-    let problems = f64::from(u32::try_from(task.digit_max).unwrap_or(u32::MAX)).powi(exponent);
-    (task.name == TaskName::Mnns && problems > MAX_PROBLEMS).then(|| {
+    let exponent = u32::try_from(task.digits).unwrap_or(u32::MAX);
+    let count = task.digit_max.saturating_pow(exponent);
+    (task.name == TaskName::Mnns && count > MAX_PROBLEMS).then(|| {
         let message = format!(
-            "`task.digits` is {} and `task.digit_max` is {}, which makes {problems} problems; expected at most {MAX_PROBLEMS}",
+            "`task.digits` is {} and `task.digit_max` is {}, which makes {count} problems; expected at most {MAX_PROBLEMS}",
             task.digits, task.digit_max
         );
         found(place, &["task.digits", "task.digit_max"], message)
@@ -148,7 +163,10 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let table = self.try_table().map_err(|error| ConfigError {
-            problems: vec![Problem::at(Origin::Default, format!("a value does not fit TOML: {error}"))],
+            problems: vec![Problem::at(
+                Origin::Default,
+                format!("a value does not fit TOML: {error}"),
+            )],
         })?;
         let mut problems = Vec::new();
         for (key, field) in &fields().keys {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::super::{Arm, Config, Loader, Mode, Origin, Paths, QUICKSTART, Stage, TaskName, fields, json_schema};
+use super::super::{
+    Arm, Config, Loader, Mode, Origin, Paths, QUICKSTART, Stage, TaskName, fields, json_schema,
+};
 use super::{config, load};
 
 #[test]
@@ -20,13 +22,23 @@ fn a_later_source_wins_and_every_value_knows_its_source() {
     std::fs::write(&file, format!("extends = \"base.toml\"\n{}", text(2))).unwrap();
     let load = |levels: usize| {
         let mut loader = Loader::new();
-        if levels > 0 { loader = loader.model(text(0)); }
-        if levels > 1 { loader = loader.file(if levels > 2 { &file } else { &base }); }
+        if levels > 0 {
+            loader = loader.model(text(0));
+        }
+        if levels > 1 {
+            loader = loader.file(if levels > 2 { &file } else { &base });
+        }
         // The calls are in the wrong order on purpose.
-        if levels > 5 { loader = loader.flag("--steps", keys[5], 6); }
-        if levels > 4 { loader = loader.overrides([setting(4, 5), setting(5, 5)]); }
+        if levels > 5 {
+            loader = loader.flag("--steps", keys[5], 6);
+        }
+        if levels > 4 {
+            loader = loader.overrides([setting(4, 5), setting(5, 5)]);
+        }
         if levels > 3 {
-            for key in &keys[3..] { loader = loader.environment("SOFT_X", key, 4); }
+            for key in &keys[3..] {
+                loader = loader.environment("SOFT_X", key, 4);
+            }
         }
         loader.load().unwrap()
     };
@@ -44,8 +56,12 @@ fn a_later_source_wins_and_every_value_knows_its_source() {
         }
     }
     let resolved = load(6);
-    let named = |path: &Path, line, column| Origin::File { name: path.display().to_string(), line, column };
-    assert_eq!(resolved.origin(keys[0]), Origin::File { name: "model".into(), line: 1, column: 11 });
+    let named =
+        |path: &Path, line, column| Origin::File { name: path.display().to_string(), line, column };
+    assert_eq!(
+        resolved.origin(keys[0]),
+        Origin::File { name: "model".into(), line: 1, column: 11 }
+    );
     assert_eq!(resolved.origin(keys[1]), named(&base, 1, 11));
     assert_eq!(resolved.origin(keys[2]), named(&file, 2, 12));
     assert_eq!(resolved.origin(keys[3]), Origin::Environment("SOFT_X".into()));
@@ -108,9 +124,16 @@ fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
 #[test]
 fn values_of_overrides_are_toml_and_a_bare_word_is_a_string() {
     let settings = [
-        "soft.mode=hard", "run.name = a=b", "train.lr=1", "data.train=a/b c.jsonl",
-        "data.valid=[\"x\", \"y\"]", "generate.chat=false", "model.path=\"quoted\"",
-        "save={every=7, keep=3}", "train.steps=1_000", "run.dir=",
+        "soft.mode=hard",
+        "run.name = a=b",
+        "train.lr=1",
+        "data.train=a/b c.jsonl",
+        "data.valid=[\"x\", \"y\"]",
+        "generate.chat=false",
+        "model.path=\"quoted\"",
+        "save={every=7, keep=3}",
+        "train.steps=1_000",
+        "run.dir=",
     ];
     let config = Loader::new().overrides(settings).load().unwrap().config;
     assert_eq!(config.soft.mode, Mode::Hard);
@@ -135,15 +158,49 @@ fn the_contract_keys_have_their_defaults() {
     let order: Vec<_> = soft.order.iter().map(|stage| stage.as_str()).collect();
     assert_eq!(order, ["temperature", "top_k", "top_p", "min_p", "noise"]);
     for key in [
-        "run.name", "run.dir", "run.seed", "run.device", "save.every", "save.keep", "log.every",
-        "soft.noise", "generate.max_new", "generate.ignore_eos", "generate.chat", "task.name",
-        "task.digits", "task.digit_max", "model.path", "model.n_layers", "model.n_heads",
-        "model.d_model", "model.dropout", "data.train", "data.valid", "data.format",
-        "rollout.kind", "rollout.passes", "rollout.grad_passes", "rollout.segment",
-        "rollout.truncate", "guidance.form", "guidance.schedule", "guidance.start", "guidance.end",
-        "guidance.hold", "guidance.steps", "objective.entropy_beta", "objective.normalize",
-        "train.steps", "train.micro_batch", "train.grad_accum", "train.lr", "train.warmup",
-        "train.clip", "eval.limit", "eval.arms",
+        "run.name",
+        "run.dir",
+        "run.seed",
+        "run.device",
+        "save.every",
+        "save.keep",
+        "log.every",
+        "soft.noise",
+        "generate.max_new",
+        "generate.ignore_eos",
+        "generate.chat",
+        "task.name",
+        "task.digits",
+        "task.digit_max",
+        "model.path",
+        "model.n_layers",
+        "model.n_heads",
+        "model.d_model",
+        "model.dropout",
+        "data.train",
+        "data.valid",
+        "data.format",
+        "rollout.kind",
+        "rollout.passes",
+        "rollout.grad_passes",
+        "rollout.segment",
+        "rollout.truncate",
+        "guidance.form",
+        "guidance.schedule",
+        "guidance.start",
+        "guidance.end",
+        "guidance.hold",
+        "guidance.steps",
+        "objective.entropy_beta",
+        "objective.normalize",
+        "train.steps",
+        "train.micro_batch",
+        "train.grad_accum",
+        "train.lr",
+        "train.warmup",
+        "train.clip",
+        "eval.limit",
+        "eval.arms",
     ] {
         assert!(fields().keys.contains_key(key), "{key}");
     }
@@ -176,7 +233,8 @@ fn the_quickstart_compares_all_four_arms() {
 
 #[test]
 fn the_projections_are_those_that_models_have() {
-    let words: Vec<_> = fields().keys["low_rank.targets"].words.iter().map(|(w, _)| w.clone()).collect();
+    let words: Vec<_> =
+        fields().keys["low_rank.targets"].words.iter().map(|(w, _)| w.clone()).collect();
     assert_eq!(words, soft_model::TARGETS);
 }
 
@@ -193,7 +251,13 @@ fn the_default_pipeline_is_that_of_soft_core() {
         min_p: 0.001,
         max_top_k: 10,
         noise: Noise::Gumbel { temperature: 0.5 },
-        order: vec![Transform::TopK, Transform::Temperature, Transform::MinP, Transform::TopP, Transform::Noise],
+        order: vec![
+            Transform::TopK,
+            Transform::Temperature,
+            Transform::MinP,
+            Transform::TopP,
+            Transform::Noise,
+        ],
     };
     assert_eq!(soft.pipeline(), expected);
 }
@@ -208,6 +272,23 @@ fn a_guidance_schedule_without_a_length_ends_with_the_training() {
     assert_eq!((fixed.at(20), fixed.at(30)), (0.5, 0.0));
     let short = config(text).guidance.schedule_over(5);
     assert_eq!(short.at(4), 1.0, "a training within the hold never leaves the start");
+}
+
+#[test]
+fn a_new_model_has_the_published_number_of_parameters() {
+    let shape = config(QUICKSTART).model.new_shape(89, 11);
+    shape.validate().unwrap();
+    let count = |shape: &soft_model::ModelConfig| -> usize {
+        soft_model::expected_tensors(shape)
+            .iter()
+            .map(|(_, dims)| dims.iter().product::<usize>())
+            .sum()
+    };
+    // GPT-2 with 2 layers, 2 heads, width 32, vocabulary 89, 11 positions.
+    assert_eq!(count(&shape), 28_672);
+    let llama = config("[model]\nfamily = \"llama\"").model.new_shape(89, 11);
+    llama.validate().unwrap();
+    assert_eq!(llama.d_ff, 88);
 }
 
 #[test]

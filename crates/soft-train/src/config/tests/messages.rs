@@ -8,13 +8,31 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_key() {
     let cases = [
         ("[train]\nstep = 5", "my.toml:2:1: unknown key `train.step`; did you mean `train.steps`?"),
         ("[trian]\nsteps = 5", "my.toml:1:2: unknown key `trian`; did you mean `train`?"),
-        ("temperature = 0.5", "my.toml:1:1: unknown key `temperature`; did you mean `soft.temperature`?"),
-        ("[soft]\n  tempreature = 1", "my.toml:2:3: unknown key `soft.tempreature`; did you mean `soft.temperature`?"),
-        ("[train]\nmax_new = 5", "my.toml:2:1: unknown key `train.max_new`; did you mean `generate.max_new`?"),
-        ("[guidance]\nevery = 5", "my.toml:2:1: unknown key `guidance.every`; did you mean `eval.every` or `log.every` or `save.every`?"),
+        (
+            "temperature = 0.5",
+            "my.toml:1:1: unknown key `temperature`; did you mean `soft.temperature`?",
+        ),
+        (
+            "[soft]\n  tempreature = 1",
+            "my.toml:2:3: unknown key `soft.tempreature`; did you mean `soft.temperature`?",
+        ),
+        (
+            "[train]\nmax_new = 5",
+            "my.toml:2:1: unknown key `train.max_new`; did you mean `generate.max_new`?",
+        ),
+        (
+            "[guidance]\nevery = 5",
+            "my.toml:2:1: unknown key `guidance.every`; did you mean `eval.every` or `log.every` or `save.every`?",
+        ),
         ("[zebra]\nstripes = 5", "my.toml:2:1: unknown key `zebra.stripes`"),
-        ("[soft]\n\"t\u{435}mperature\" = 1", "my.toml:2:1: unknown key `soft.t\u{435}mperature`; did you mean `soft.temperature`?"),
-        ("train.schedule.kind = 1", "my.toml:1:7: `train.schedule` is { kind = 1 }; expected one of \"constant\", \"cosine\", \"linear\""),
+        (
+            "[soft]\n\"t\u{435}mperature\" = 1",
+            "my.toml:2:1: unknown key `soft.t\u{435}mperature`; did you mean `soft.temperature`?",
+        ),
+        (
+            "train.schedule.kind = 1",
+            "my.toml:1:7: `train.schedule` is { kind = 1 }; expected one of \"constant\", \"cosine\", \"linear\"",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(message(text), expected);
@@ -31,7 +49,8 @@ fn a_name_of_another_trainer_is_answered_with_ours() {
         ("lora_r", "low_rank.rank"),
     ];
     for (foreign, ours) in cases {
-        let expected = format!("my.toml:2:1: unknown key `train.{foreign}`; the name here is `{ours}`");
+        let expected =
+            format!("my.toml:2:1: unknown key `train.{foreign}`; the name here is `{ours}`");
         assert_eq!(message(&format!("[train]\n{foreign} = 1")), expected);
         let expected = format!("my.toml:1:1: unknown key `{foreign}`; the name here is `{ours}`");
         assert_eq!(message(&format!("{foreign} = 1")), expected);
@@ -40,8 +59,16 @@ fn a_name_of_another_trainer_is_answered_with_ours() {
 
 #[test]
 fn a_planned_key_is_refused_as_not_there_yet() {
-    for key in ["soft.cold_stop", "soft.norm_match", "soft.preset", "answer.temperature", "adapter.kind", "eval.data"] {
-        let expected = format!("command line: unknown key `{key}`; it is planned and not there yet");
+    for key in [
+        "soft.cold_stop",
+        "soft.norm_match",
+        "soft.preset",
+        "answer.temperature",
+        "adapter.kind",
+        "eval.data",
+    ] {
+        let expected =
+            format!("command line: unknown key `{key}`; it is planned and not there yet");
         assert_eq!(override_message(&format!("{key}=1")), expected);
     }
     let expected = "my.toml:1:2: unknown key `answer`; it is planned and not there yet";
@@ -59,14 +86,26 @@ fn a_value_out_of_range_says_what_was_expected() {
         ("soft.min_p=-0.1", "`soft.min_p` is -0.1; expected a number from 0 to 1"),
         ("soft.temperature=-1", "`soft.temperature` is -1; expected a finite number, at least 0"),
         ("soft.temperature=inf", "`soft.temperature` is inf; expected a finite number, at least 0"),
-        ("soft.noise_temperature=0", "`soft.noise_temperature` is 0; expected a finite number, above 0"),
+        (
+            "soft.noise_temperature=0",
+            "`soft.noise_temperature` is 0; expected a finite number, above 0",
+        ),
         ("guidance.start=1.5", "`guidance.start` is 1.5; expected a number from 0 to 1"),
-        ("model.dropout=1", "`model.dropout` is 1; expected a finite number, at least 0 and below 1"),
+        (
+            "model.dropout=1",
+            "`model.dropout` is 1; expected a finite number, at least 0 and below 1",
+        ),
         ("train.steps=0", "`train.steps` is 0; expected a whole number, at least 1"),
         ("task.digits=9", "`task.digits` is 9; expected a whole number from 2 to 8"),
         ("run.seed=-1", "`run.seed` is -1; expected a whole number, at least 0"),
-        ("low_rank.targets=[\"q_porj\"]", "`low_rank.targets` is [\"q_porj\"]; expected a list that is not empty, each entry one of \"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", \"down_proj\"; did you mean \"q_proj\"?"),
-        ("eval.arms=[]", "`eval.arms` is []; expected a list that is not empty, each entry one of \"soft\", \"hard\", \"no_thought\", \"soft_fed_hard\""),
+        (
+            "low_rank.targets=[\"q_porj\"]",
+            "`low_rank.targets` is [\"q_porj\"]; expected a list that is not empty, each entry one of \"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", \"down_proj\"; did you mean \"q_proj\"?",
+        ),
+        (
+            "eval.arms=[]",
+            "`eval.arms` is []; expected a list that is not empty, each entry one of \"soft\", \"hard\", \"no_thought\", \"soft_fed_hard\"",
+        ),
     ];
     for (setting, expected) in cases {
         assert_eq!(override_message(setting), format!("command line: {expected}"));
@@ -79,36 +118,87 @@ fn a_value_of_a_wrong_type_says_what_was_expected() {
         ("train.lr=fast", "`train.lr` is \"fast\"; expected a finite number, at least 0"),
         ("generate.chat=1", "`generate.chat` is 1; expected true or false"),
         ("run.name=7", "`run.name` is 7; expected a string; for the text, quote it: '\"7\"'"),
-        ("soft.mode=sofd", "`soft.mode` is \"sofd\"; expected one of \"soft\", \"hard\"; did you mean \"soft\"?"),
+        (
+            "soft.mode=sofd",
+            "`soft.mode` is \"sofd\"; expected one of \"soft\", \"hard\"; did you mean \"soft\"?",
+        ),
         ("data.train=5", "`data.train` is 5; expected a string, or a list, each entry a string"),
         ("data.format=jsonl", "`data.format` is \"jsonl\"; expected \"ids\""),
-        ("soft.order=[\"temperatur\"]", "`soft.order` is [\"temperatur\"]; expected a list, each entry one of \"temperature\", \"top_k\", \"top_p\", \"min_p\", \"noise\"; did you mean \"temperature\"?"),
-        ("soft.order=[top_k]", "`soft.order` is \"[top_k]\"; expected a list, each entry one of \"temperature\", \"top_k\", \"top_p\", \"min_p\", \"noise\"; a list is written [\"a\", \"b\"], in quotes of the shell"),
+        (
+            "soft.order=[\"temperatur\"]",
+            "`soft.order` is [\"temperatur\"]; expected a list, each entry one of \"temperature\", \"top_k\", \"top_p\", \"min_p\", \"noise\"; did you mean \"temperature\"?",
+        ),
+        (
+            "soft.order=[top_k]",
+            "`soft.order` is \"[top_k]\"; expected a list, each entry one of \"temperature\", \"top_k\", \"top_p\", \"min_p\", \"noise\"; a list is written [\"a\", \"b\"], in quotes of the shell",
+        ),
         ("train=5", "`train` is 5; expected a section, as in `[train]`"),
         ("extends=base.toml", "`extends` cannot be set here; write it in a file"),
-        ("train.steps=99999999999999999999", "`train.steps` is 99999999999999999999; expected a whole number, at least 1"),
+        (
+            "train.steps=99999999999999999999",
+            "`train.steps` is 99999999999999999999; expected a whole number, at least 1",
+        ),
     ];
     for (setting, expected) in cases {
         assert_eq!(override_message(setting), format!("command line: {expected}"));
     }
-    assert_eq!(override_message("train.steps"), "command line: `train.steps` is not a setting; expected `key=value`");
-    assert_eq!(message("[soft]\ntop_k = 1.5"), "my.toml:2:9: `soft.top_k` is 1.5; expected a whole number, at least 0");
-    assert_eq!(message("train = 5"), "my.toml:1:9: `train` is 5; expected a section, as in `[train]`");
+    assert_eq!(
+        override_message("train.steps"),
+        "command line: `train.steps` is not a setting; expected `key=value`"
+    );
+    assert_eq!(
+        message("[soft]\ntop_k = 1.5"),
+        "my.toml:2:9: `soft.top_k` is 1.5; expected a whole number, at least 0"
+    );
+    assert_eq!(
+        message("train = 5"),
+        "my.toml:1:9: `train` is 5; expected a section, as in `[train]`"
+    );
 }
 
 #[test]
 fn settings_that_contradict_are_refused() {
     let cases = [
-        ("[model]\nd_model = 30\nn_heads = 4", "my.toml:3:11: `model.n_heads` is 4 and `model.d_model` is 30; expected heads that divide the width"),
-        ("[model]\nfamily = \"llama\"\nd_model = 6", "my.toml:3:11: `model.d_model` / `model.n_heads` is 3; expected an even head width for rotary positions"),
-        ("[soft]\norder = [\"top_k\", \"top_k\", \"temperature\"]", "my.toml:2:9: `soft.order` holds \"top_k\" twice; expected each entry once"),
-        ("[soft]\norder = [\"temperature\"]\ntop_k = 5", "my.toml:3:9: `soft.top_k` is 5 and `soft.order` leaves \"top_k\" out; expected it there, or off"),
-        ("[guidance]\nend = 0.0", "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\" or \"cosine\""),
-        ("[train]\nsteps = 10\nwarmup = 20", "my.toml:3:10: `train.warmup` is 20 and `train.steps` is 10; expected a warm-up within the training"),
-        ("[train]\nschedule = \"cosine\"\nmin_lr = 1.0", "my.toml:3:10: `train.min_lr` is 1 and `train.lr` is 0.001; expected a smaller one"),
-        ("[task]\nname = \"mnns\"\ndigits = 8", "my.toml:3:10: `task.digits` is 8 and `task.digit_max` is 9, which makes 43046721 problems; expected at most 2000000"),
-        ("[eval]\narms = [\"hard\", \"soft_fed_hard\"]", "my.toml:2:8: `eval.arms` holds \"soft_fed_hard\" without \"soft\"; expected both, for it is the model of the soft arm"),
-        ("[eval]\narms = [\"hard\", \"hard\"]", "my.toml:2:8: `eval.arms` holds \"hard\" twice; expected each entry once"),
+        (
+            "[model]\nd_model = 30\nn_heads = 4",
+            "my.toml:3:11: `model.n_heads` is 4 and `model.d_model` is 30; expected heads that divide the width",
+        ),
+        (
+            "[model]\nfamily = \"llama\"\nd_model = 6",
+            "my.toml:3:11: `model.d_model` / `model.n_heads` is 3; expected an even head width for rotary positions",
+        ),
+        (
+            "[soft]\norder = [\"top_k\", \"top_k\", \"temperature\"]",
+            "my.toml:2:9: `soft.order` holds \"top_k\" twice; expected each entry once",
+        ),
+        (
+            "[soft]\norder = [\"temperature\"]\ntop_k = 5",
+            "my.toml:3:9: `soft.top_k` is 5 and `soft.order` leaves \"top_k\" out; expected it there, or off",
+        ),
+        (
+            "[guidance]\nend = 0.0",
+            "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\" or \"cosine\"",
+        ),
+        (
+            "[train]\nsteps = 10\nwarmup = 20",
+            "my.toml:3:10: `train.warmup` is 20 and `train.steps` is 10; expected a warm-up within the training",
+        ),
+        (
+            "[train]\nschedule = \"cosine\"\nmin_lr = 1.0",
+            "my.toml:3:10: `train.min_lr` is 1 and `train.lr` is 0.001; expected a smaller one",
+        ),
+        (
+            "[task]\nname = \"mnns\"\ndigits = 8",
+            "my.toml:3:10: `task.digits` is 8 and `task.digit_max` is 9, which makes 43046721 problems; expected at most 600000",
+        ),
+        (
+            "[eval]\narms = [\"hard\", \"soft_fed_hard\"]",
+            "my.toml:2:8: `eval.arms` holds \"soft_fed_hard\" without \"soft\"; expected both, for it is the model of the soft arm",
+        ),
+        (
+            "[eval]\narms = [\"hard\", \"hard\"]",
+            "my.toml:2:8: `eval.arms` holds \"hard\" twice; expected each entry once",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(message(text), expected);
@@ -130,14 +220,20 @@ fn all_errors_are_reported_at_once() {
 
 #[test]
 fn text_that_is_not_toml_is_refused_at_its_place() {
-    assert_eq!(message("[train]\nsteps = = 3"), "2 problems in the configuration\n  \
+    assert_eq!(
+        message("[train]\nsteps = = 3"),
+        "2 problems in the configuration\n  \
         my.toml:2:9: not TOML: extra `=`, expected nothing\n  \
-        my.toml:2:11: not TOML: unexpected key or value, expected newline, `#`");
+        my.toml:2:11: not TOML: unexpected key or value, expected newline, `#`"
+    );
     assert_eq!(message("[train]\nsteps = 1\nsteps = 2"), "my.toml:3:1: not TOML: duplicate key");
     assert_eq!(message("[train\nsteps = 1"), "my.toml:1:7: not TOML: unclosed table, expected `]`");
     assert!(load(&format!("a = {}", "[".repeat(100_000))).is_err(), "deep nesting is an error");
     let long = format!("# {}", "x".repeat(2 << 20));
-    assert_eq!(message(&long), "my.toml: the file has 2097154 bytes; expected a configuration of at most 1048576");
+    assert_eq!(
+        message(&long),
+        "my.toml: the file has 2097154 bytes; expected a configuration of at most 1048576"
+    );
 }
 
 #[test]
@@ -157,7 +253,8 @@ fn a_cycle_of_extends_is_refused() {
     write("b.toml", "\nextends = \"a.toml\"");
     let error = Loader::new().file(folder.path().join("a.toml")).load().unwrap_err();
     let base = folder.path().display();
-    let expected = format!("{base}/b.toml:2:11: `extends` leads back to `{base}/a.toml`; expected no cycle");
+    let expected =
+        format!("{base}/b.toml:2:11: `extends` leads back to `{base}/a.toml`; expected no cycle");
     assert_eq!(error.to_string(), expected);
 }
 
@@ -179,7 +276,8 @@ fn a_configuration_made_in_code_is_checked_too() {
 #[test]
 fn training_without_a_task_is_refused() {
     let none = load("").unwrap().require_training().unwrap_err();
-    let expected = "default: `task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"";
+    let expected =
+        "default: `task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"";
     assert_eq!(none.to_string(), expected);
     let ids = load("[task]\nname = \"ids\"").unwrap().require_training().unwrap_err();
     let expected = "default: `data.train` is empty; expected files, for `task.name` is \"ids\"";

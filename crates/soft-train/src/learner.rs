@@ -1,0 +1,198 @@
+//! The transformer as Burn's Learner sees it: a step that runs a rollout, and an update that clips.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::tensor::{ExecutionError, Tensor};
+use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use soft_model::Transformer;
+
+use crate::batch::Batch;
+use crate::objective::{BatchLoss, Objective, StepTotals};
+use crate::rollout::{Rollout, StepContext};
+
+/// One micro-batch and everything its step shares.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// The rows.
+    pub batch: Batch,
+    /// Sums over the optimizer step that it belongs to.
+    pub totals: StepTotals,
+    /// Guidance, seed and step.
+    pub context: StepContext,
+}
+
+/// What a micro-batch contributes to the metrics of its step.
+#[derive(Debug, Clone, Default)]
+pub struct StepItem {
+    /// Values by the name they are displayed under.
+    pub values: Vec<(&'static str, f64)>,
+}
+
+impl ItemLazy for StepItem {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        Ok(self)
+    }
+}
+
+/// Names of the metrics that a [`StepItem`] carries, as the dashboard shows them.
+pub mod metric_name {
+    /// Loss of the step.
+    pub const LOSS: &str = "Loss";
+    /// Mean cross-entropy of the scored positions, nats.
+    pub const CROSS_ENTROPY: &str = "Cross-entropy";
+    /// Mean entropy of the soft positions, nats.
+    pub const ENTROPY: &str = "Entropy";
+    /// Share of truth in what is fed.
+    pub const GUIDANCE: &str = "Guidance";
+    /// Norm of all gradients, before clipping.
+    pub const GRAD_NORM: &str = "Gradient norm";
+    /// Learning rate.
+    pub const LEARNING_RATE: &str = "Learning rate";
+    /// Share of validation problems answered right.
+    pub const ACCURACY: &str = "Accuracy";
+}
+
+/// What the strategy and the model share while training: Burn's Learner keeps its optimizer to
+/// itself, so its state is copied out here at the steps that save a checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    pub(crate) save_optimizer: bool,
+    pub(crate) optimizer: Option<OptimizerRecord>,
+    pub(crate) grad_norm: f64,
+}
+
+/// A transformer in training.
+#[derive(Module, Debug)]
+pub struct SoftLearner {
+    /// The model.
+    pub model: Transformer,
+    #[module(skip)]
+    pub(crate) setup: Arc<Setup>,
+}
+
+/// What stays the same over the steps.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) rollout: Box<dyn Rollout>,
+    pub(crate) objective: Objective,
+    /// Largest global norm of the gradients; 0 is off.
+    pub(crate) clip: f64,
+    pub(crate) exchange: Mutex<Exchange>,
+}
+
+impl Setup {
+    pub(crate) fn exchange(&self) -> std::sync::MutexGuard<'_, Exchange> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SoftLearner {
+    /// Numbers the parameters by their place in the model, so that an optimizer's state finds
+    /// them again after a restart.
+    pub(crate) fn new(model: Transformer, setup: Setup) -> Self {
+        Self { model: model.map(&mut Number { next: 1 }), setup: Arc::new(setup) }
+    }
+}
+
+struct Number {
+    next: u64,
+}
+
+impl ModuleMapper for Number {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trainable = param.is_require_grad();
+        let (_, value, mapper) = param.consume();
+        let id = ParamId::from(self.next);
+        self.next += 1;
+        Param::from_mapped_value(id, value, mapper).set_require_grad(trainable)
+    }
+}
+
+impl TrainStep for SoftLearner {
+    type Input = MicroBatch;
+    type Output = StepItem;
+
+    fn step(&self, item: MicroBatch) -> TrainOutput<StepItem> {
+        let loss = BatchLoss {
+            batch: &item.batch,
+            objective: self.setup.objective,
+            totals: item.totals,
+            temperature: item.context.pipeline.config().temperature,
+        };
+        let done = self.setup.rollout.differentiate(&self.model, &loss, &item.context);
+        let values = vec![
+            (metric_name::LOSS, done.loss),
+            (metric_name::CROSS_ENTROPY, done.cross_entropy / item.totals.weight.max(1e-12)),
+            (metric_name::ENTROPY, done.entropy / item.totals.soft.max(1.0)),
+        ];
+        TrainOutput { grads: done.gradients, item: StepItem { values } }
+    }
+
+    /// Clips by the norm of all gradients together, then steps; a step whose norm is not a
+    /// finite number changes nothing, and the strategy stops on it.
+    fn optimize(
+        self,
+        optim: &mut ModuleOptimizer,
+        lr_module: ModuleLearningRate,
+        mut grads: GradientsParams,
+    ) -> Self {
+        let setup = self.setup.clone();
+        let mut exchange = setup.exchange();
+        exchange.grad_norm = global_norm(&self, &grads);
+        if !exchange.grad_norm.is_finite() {
+            return self;
+        }
+        if setup.clip > 0.0 && exchange.grad_norm > setup.clip {
+            scale(&self, &mut grads, setup.clip / exchange.grad_norm);
+        }
+        let updated = optim.step(lr_module, self, grads);
+        if exchange.save_optimizer {
+            exchange.optimizer = Some(optim.to_record());
+        }
+        updated
+    }
+}
+
+impl InferenceStep for SoftLearner {
+    type Input = StepItem;
+    type Output = StepItem;
+
+    /// Validation runs whole generations, outside the Learner; its figures pass through here to
+    /// the dashboard.
+    fn step(&self, item: StepItem) -> StepItem {
+        item
+    }
+}
+
+/// `sqrt(sum of squares)` over all gradients.
+fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
+    struct Squares<'a>(&'a GradientsParams, Option<Tensor<1>>);
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(gradient) = self.0.get::<D>(param.id) else { return };
+            let square = gradient.square().sum();
+            self.1 = Some(match self.1.take() {
+                Some(sum) => sum + square,
+                None => square,
+            });
+        }
+    }
+    let mut squares = Squares(grads, None);
+    module.visit(&mut squares);
+    squares.1.map_or(0.0, |sum| soft_core::host_values(sum)[0].sqrt())
+}
+
+fn scale<M: Module>(module: &M, grads: &mut GradientsParams, factor: f64) {
+    struct Scale<'a>(&'a mut GradientsParams, f64);
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, gradient * self.1);
+            }
+        }
+    }
+    module.visit(&mut Scale(grads, factor));
+}
