@@ -15,6 +15,7 @@ pub(crate) fn run(model: &Transformer, mode: Mode, settings: PipelineConfig) -> 
         max_new: NEW,
         eos_ids: Vec::new(),
         seed: 9,
+        first_row: 0,
         record: true,
         top: VOCAB,
     };

@@ -72,7 +72,7 @@ fn open(arguments: &Generate, global: &Global) -> Result<(ModelFiles, Resolved),
 pub(crate) fn load(files: &ModelFiles, resolved: &Resolved) -> Result<Transformer, Failure> {
     let device = device(resolved)?;
     let _progress = Progress::new("loading the model");
-    Ok(Transformer::from_weights(&files.config, &files.weights, &device, DType::F32)?)
+    Ok(Transformer::open(files, &device, DType::F32)?)
 }
 
 fn options(
@@ -90,6 +90,7 @@ fn options(
         max_new: config.generate.max_new,
         eos_ids,
         seed: config.run.seed,
+        first_row: 0,
         record,
         top: TOP,
     })

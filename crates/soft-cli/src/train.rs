@@ -1,9 +1,13 @@
 //! `soft train`.
 
+use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
 use soft_train::config::{Config, Resolved, RolloutKind, TaskName};
+use soft_train::STOP_REQUESTED;
+use soft_train::run::{Resume, TrainOptions};
 use soft_train::task::mnns::Mnns;
 
 use crate::arguments::{Global, Train};
@@ -15,13 +19,37 @@ use crate::settings::{Without, device, loader};
 pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let resolved = loader(Some(&arguments.source), global, Without::Quickstart).load()?;
     resolved.require_training()?;
-    device(&resolved)?;
+    let device = device(&resolved)?;
+    let mut out = Output::new();
     if arguments.dry_run {
-        let mut out = Output::new();
         out.line(plan(&resolved)?)?;
         return out.flush();
     }
-    Ok(())
+    let resume = match arguments.resume.as_str() {
+        "never" => Resume::Never,
+        "auto" => Resume::Auto,
+        path => Resume::From(path.into()),
+    };
+    stop_on_interrupt();
+    let options = TrainOptions { resume, dashboard: std::io::stdout().is_terminal() };
+    let trained = soft_train::run::train(&resolved, &device, &options)?;
+    out.line("")?;
+    out.line(trained.table.trim_end())?;
+    out.flush()
+}
+
+/// The first interrupt ends the run after the step in progress, with a checkpoint; the second ends
+/// the program at once.
+fn stop_on_interrupt() {
+    let handler = || {
+        if STOP_REQUESTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step, with a checkpoint; interrupt again to stop at once");
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("warning: an interrupt will not write a checkpoint: {error}");
+    }
 }
 
 /// What a training would do, for people.

@@ -103,14 +103,27 @@ impl Transformer {
     fn num_low_rank(&self) -> usize {
         self.blocks
             .iter()
-            .flat_map(|block| [&block.attention.query, &block.attention.value, &block.mlp.up])
+            .flat_map(|block| TARGETS.iter().filter_map(|target| block.projection(target)))
             .filter(|linear| linear.low_rank.is_some())
             .count()
     }
 }
 
 impl crate::block::Block {
-    fn projection_mut(&mut self, target: &str) -> Option<&mut Linear> {
+    pub(crate) fn projection(&self, target: &str) -> Option<&Linear> {
+        match target {
+            "q_proj" => Some(&self.attention.query),
+            "k_proj" => Some(&self.attention.key),
+            "v_proj" => Some(&self.attention.value),
+            "o_proj" => Some(&self.attention.output),
+            "gate_proj" => self.mlp.gate.as_ref(),
+            "up_proj" => Some(&self.mlp.up),
+            "down_proj" => Some(&self.mlp.down),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn projection_mut(&mut self, target: &str) -> Option<&mut Linear> {
         match target {
             "q_proj" => Some(&mut self.attention.query),
             "k_proj" => Some(&mut self.attention.key),

@@ -22,6 +22,9 @@ pub struct GenerateOptions {
     pub eos_ids: Vec<u32>,
     /// Seed of noise and draws.
     pub seed: u64,
+    /// Index of the first prompt among all that are run with this seed: a prompt sees the same
+    /// noise however they are cut into batches.
+    pub first_row: u32,
     /// Whether steps and inputs are recorded: entropy, top entries, what was fed.
     pub record: bool,
     /// Entries of `top` and `fed` in a step's record.
@@ -180,7 +183,7 @@ impl<'a> Decoder<'a> {
             .map(|(row, state)| NoiseKey {
                 seed: self.options.seed,
                 step: 0,
-                row: row as u32,
+                row: self.options.first_row + row as u32,
                 position: (state.prompt_len + step) as u32,
             })
             .collect()

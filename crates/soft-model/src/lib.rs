@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 mod adapt;
+mod adapter_files;
 mod attention;
 mod block;
 mod chat_template;

@@ -7,7 +7,7 @@ use crate::config::RopeScaling;
 /// Rotation frequencies of a head, one for each pair of features (Su et al. 2021,
 /// arXiv:2104.09864): `theta^(-2i / head_dim)`, changed as the checkpoint's scaling says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
+pub(crate) struct Rope {
     frequencies: Vec<f64>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Rotation {
 
 impl Rope {
     /// The frequencies for heads of width `head_dim`.
-    pub fn new(head_dim: usize, theta: f64, scaling: Option<RopeScaling>) -> Self {
+    pub(crate) fn new(head_dim: usize, theta: f64, scaling: Option<RopeScaling>) -> Self {
         let frequencies = (0..head_dim / 2)
             .map(|i| scaled(theta.powf(-2.0 * i as f64 / head_dim as f64), scaling))
             .collect();

@@ -15,20 +15,20 @@ use crate::rollout::{Rollout, StepContext};
 
 /// One micro-batch and everything its step shares.
 #[derive(Debug, Clone)]
-pub struct MicroBatch {
+pub(crate) struct MicroBatch {
     /// The rows.
-    pub batch: Batch,
+    pub(crate) batch: Batch,
     /// Sums over the optimizer step that it belongs to.
-    pub totals: StepTotals,
+    pub(crate) totals: StepTotals,
     /// Guidance, seed and step.
-    pub context: StepContext,
+    pub(crate) context: StepContext,
 }
 
 /// What a micro-batch contributes to the metrics of its step.
 #[derive(Debug, Clone, Default)]
-pub struct StepItem {
+pub(crate) struct StepItem {
     /// Values by the name they are displayed under.
-    pub values: Vec<(&'static str, f64)>,
+    pub(crate) values: Vec<(&'static str, f64)>,
 }
 
 impl ItemLazy for StepItem {
@@ -38,21 +38,21 @@ impl ItemLazy for StepItem {
 }
 
 /// Names of the metrics that a [`StepItem`] carries, as the dashboard shows them.
-pub mod metric_name {
+pub(crate) mod metric_name {
     /// Loss of the step.
-    pub const LOSS: &str = "Loss";
+    pub(crate) const LOSS: &str = "Loss";
     /// Mean cross-entropy of the scored positions, nats.
-    pub const CROSS_ENTROPY: &str = "Cross-entropy";
+    pub(crate) const CROSS_ENTROPY: &str = "Cross-entropy";
     /// Mean entropy of the soft positions, nats.
-    pub const ENTROPY: &str = "Entropy";
+    pub(crate) const ENTROPY: &str = "Entropy";
     /// Share of truth in what is fed.
-    pub const GUIDANCE: &str = "Guidance";
+    pub(crate) const GUIDANCE: &str = "Guidance";
     /// Norm of all gradients, before clipping.
-    pub const GRAD_NORM: &str = "Gradient norm";
+    pub(crate) const GRAD_NORM: &str = "Gradient norm";
     /// Learning rate.
-    pub const LEARNING_RATE: &str = "Learning rate";
+    pub(crate) const LEARNING_RATE: &str = "Learning rate";
     /// Share of validation problems answered right.
-    pub const ACCURACY: &str = "Accuracy";
+    pub(crate) const ACCURACY: &str = "Accuracy";
 }
 
 /// What the strategy and the model share while training: Burn's Learner keeps its optimizer to
@@ -66,9 +66,9 @@ pub(crate) struct Exchange {
 
 /// A transformer in training.
 #[derive(Module, Debug)]
-pub struct SoftLearner {
+pub(crate) struct SoftLearner {
     /// The model.
-    pub model: Transformer,
+    pub(crate) model: Transformer,
     #[module(skip)]
     pub(crate) setup: Arc<Setup>,
 }
@@ -195,4 +195,19 @@ fn scale<M: Module>(module: &M, grads: &mut GradientsParams, factor: f64) {
         }
     }
     module.visit(&mut Scale(grads, factor));
+}
+
+/// Number of parameters that receive gradients.
+pub(crate) fn trainable_parameters<M: Module>(module: &M) -> usize {
+    struct Count(usize);
+    impl ModuleVisitor for Count {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0 += param.dims().iter().product::<usize>();
+            }
+        }
+    }
+    let mut count = Count(0);
+    module.visit(&mut count);
+    count.0
 }

@@ -8,7 +8,7 @@ use crate::config::{LrSchedule, Train};
 /// `lr * (i + 1) / warmup` for the first `warmup` steps, then the schedule over the rest: a pure
 /// function of the step, so that a resumed run needs only the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LearningRate {
+pub(crate) struct LearningRate {
     warmup: usize,
     after: Schedule,
     /// The step whose rate is given next, counted from 0.
@@ -17,7 +17,7 @@ pub struct LearningRate {
 
 impl LearningRate {
     /// The learning rate of a run, which goes on at `step`.
-    pub fn new(train: &Train, step: usize) -> Self {
+    pub(crate) fn new(train: &Train, step: usize) -> Self {
         let kind = match train.schedule {
             LrSchedule::Constant => soft_core::ScheduleKind::Constant,
             LrSchedule::Cosine => soft_core::ScheduleKind::Cosine,
@@ -34,7 +34,7 @@ impl LearningRate {
     }
 
     /// The rate of `step`, counted from 0.
-    pub fn at(&self, step: usize) -> f64 {
+    pub(crate) fn at(&self, step: usize) -> f64 {
         if step < self.warmup {
             return self.after.start * (step + 1) as f64 / self.warmup as f64;
         }

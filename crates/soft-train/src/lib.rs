@@ -2,16 +2,25 @@
 
 #![deny(missing_docs)]
 
+pub mod batch;
 pub mod checkpoint_dir;
 pub mod config;
 pub mod data;
 mod error;
+pub mod evaluate;
 pub mod example;
+mod feed;
+mod learner;
+mod learning_rate;
+mod metric;
+pub mod objective;
+mod renderer;
 pub mod results;
+pub mod rollout;
+pub mod run;
 pub mod run_dir;
+mod strategy;
 pub mod task;
 
 pub use error::Error;
-pub mod batch;
-pub mod objective;
-pub mod rollout;
+pub use strategy::STOP_REQUESTED;

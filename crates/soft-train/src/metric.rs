@@ -13,7 +13,7 @@ use crate::learner::{StepItem, metric_name};
 
 /// One value of a [`StepItem`], plotted under its name.
 #[derive(Clone)]
-pub struct ScalarMetric {
+pub(crate) struct ScalarMetric {
     name: &'static str,
     higher_is_better: bool,
     state: NumericMetricState,
@@ -21,7 +21,7 @@ pub struct ScalarMetric {
 
 impl ScalarMetric {
     /// The value of that name.
-    pub fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let higher_is_better = name == metric_name::ACCURACY;
         Self { name, higher_is_better, state: NumericMetricState::default() }
     }
@@ -64,11 +64,15 @@ impl Metric for ScalarMetric {
 
 impl Numeric for ScalarMetric {
     fn value(&self) -> Option<NumericEntry> {
-        self.state.current_value()
+        Some(self.state.current_value())
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
-        self.state.running_value()
+        Some(self.state.running_value())
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        self.state.final_value()
     }
 }
 

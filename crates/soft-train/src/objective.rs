@@ -5,21 +5,10 @@
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
-use serde::{Deserialize, Serialize};
 use soft_core::{Distribution, entropy_nats};
 
 use crate::batch::{Batch, Place};
-
-/// What the sums of the loss are divided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Normalize {
-    /// The sum of weights of the whole optimizer step.
-    #[default]
-    Token,
-    /// Rows, and for each row its own length.
-    Sequence,
-}
+pub use crate::config::Normalize;
 
 /// Settings of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -144,7 +144,7 @@ fn functions_and_filters_of_transformers_are_there() {
     assert_eq!(rendered(source, &[("user", "<b>")]), expected);
     let loops = "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}";
     assert_eq!(rendered(loops, &[("user", "")]), "01");
-    assert_eq!(rendered("{{ tools is none }}{{ pad_token }}", &[]), "true");
+    assert_eq!(rendered("{{ tools is none }}{{ pad_token }}", &[]), "True");
 }
 
 #[test]

@@ -147,7 +147,7 @@ choice! {
         /// The sum of all weights.
         #[default]
         Token = "token",
-        /// Each row by its own weights, then by the rows.
+        /// The rows, and for each row its number of positions.
         Sequence = "sequence",
     }
 }

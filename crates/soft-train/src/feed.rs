@@ -1,0 +1,87 @@
+//! The examples of a run, cut into the micro-batches of each optimizer step.
+
+use soft_core::{Schedule, SoftPipeline};
+
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::data::Sampler;
+use crate::error::Error;
+use crate::example::Example;
+use crate::learner::MicroBatch;
+use crate::objective::StepTotals;
+use crate::rollout::StepContext;
+
+/// Random access to the steps of a run: step i is the same however the run got there.
+#[derive(Debug)]
+pub(crate) struct StepFeed {
+    examples: Vec<Example>,
+    sampler: Sampler,
+    micro_batch: usize,
+    grad_accum: usize,
+    guidance: Schedule,
+    context: StepContext,
+}
+
+impl StepFeed {
+    /// The feed of a configuration over `examples`.
+    ///
+    /// # Errors
+    /// No example, or pipeline settings out of range.
+    pub(crate) fn new(config: &Config, examples: Vec<Example>, dropout: f64) -> Result<Self, Error> {
+        if examples.is_empty() {
+            return Err(Error::Data { report: "there is no example to train on".into() });
+        }
+        let train = &config.train;
+        Ok(Self {
+            sampler: Sampler::new(examples.len(), config.run.seed),
+            examples,
+            micro_batch: train.micro_batch,
+            grad_accum: train.grad_accum,
+            guidance: config.guidance.schedule_over(train.steps),
+            context: StepContext {
+                pipeline: SoftPipeline::new(config.soft.pipeline())?,
+                form: config.guidance.form.into(),
+                guidance: 0.0,
+                seed: config.run.seed,
+                step: 0,
+                dropout,
+            },
+        })
+    }
+
+    /// Examples in one optimizer step.
+    pub(crate) fn rows_per_step(&self) -> usize {
+        self.micro_batch * self.grad_accum
+    }
+
+    /// Share of truth at a step, counted from 0.
+    pub(crate) fn guidance(&self, step: usize) -> f64 {
+        self.guidance.at(step)
+    }
+
+    /// The micro-batches of a step, counted from 0; all know the totals of the whole step.
+    pub(crate) fn step(&mut self, step: usize) -> Vec<MicroBatch> {
+        let first = (step * self.rows_per_step()) as u64;
+        let batches: Vec<Batch> = (0..self.grad_accum)
+            .map(|micro_step| {
+                let start = micro_step * self.micro_batch;
+                let rows = start..start + self.micro_batch;
+                Batch {
+                    examples: rows
+                        .clone()
+                        .map(|row| {
+                            let index = self.sampler.index_at(first + row as u64);
+                            self.examples[index].clone()
+                        })
+                        .collect(),
+                    rows: rows.map(|row| row as u32).collect(),
+                }
+            })
+            .collect();
+        let totals = StepTotals::of(&batches);
+        let guidance = self.guidance(step);
+        let context = StepContext { guidance, step: step as u64, ..self.context.clone() };
+        let micro = |batch| MicroBatch { batch, totals, context: context.clone() };
+        batches.into_iter().map(micro).collect()
+    }
+}

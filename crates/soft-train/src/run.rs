@@ -1,0 +1,198 @@
+//! A whole run: from a resolved configuration to trained arms, checkpoints and a table.
+
+mod arm;
+mod checkpoint;
+mod model;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use crate::config::{Arm, Config, Resolved, TaskName};
+use crate::data::{Limits, read_ids};
+use crate::error::Error;
+use crate::example::Example;
+use crate::results::{Context, Results};
+use crate::run_dir::{Environment, RESULTS, RunDir, check_same_run};
+use crate::task::mnns::{
+    Mnns, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, always_one_share,
+};
+
+/// What a run goes on from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// A run of this name must not exist yet.
+    #[default]
+    Never,
+    /// The newest whole checkpoint of the run, where there is one.
+    Auto,
+    /// This checkpoint, for the arm whose run it lies in.
+    From(PathBuf),
+}
+
+/// How a run is shown and what it goes on from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrainOptions {
+    /// What it goes on from.
+    pub resume: Resume,
+    /// Burn's dashboard in place of a line a step; needs a terminal.
+    pub dashboard: bool,
+}
+
+/// What a run left behind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    /// The run directory.
+    pub run_dir: PathBuf,
+    /// One entry an arm; empty where the task has no answers to check.
+    pub results: Results,
+    /// The table and what to try next, for people.
+    pub table: String,
+}
+
+/// What is learned.
+pub(crate) enum Problem {
+    Mnns(Box<Mnns>),
+    Ids { train: Vec<Example>, valid: Vec<Example> },
+}
+
+impl Problem {
+    fn open(config: &Config) -> Result<Self, Error> {
+        match config.task.name {
+            TaskName::Mnns => {
+                Ok(Self::Mnns(Box::new(Mnns::new(config.task.digits, config.task.digit_max)?)))
+            }
+            TaskName::Ids => {
+                let limits = model::limits(config)?;
+                Ok(Self::Ids {
+                    train: read_files(config.data.train.as_slice(), limits)?,
+                    valid: read_files(config.data.valid.as_slice(), limits)?,
+                })
+            }
+            TaskName::None => Err(Error::Config {
+                report: "`task.name` is \"none\"; expected a task to train on".into(),
+            }),
+        }
+    }
+
+    fn examples(&self, arm: Arm) -> Result<Vec<Example>, Error> {
+        match self {
+            Self::Mnns(task) => {
+                task.train().iter().map(|problem| task.example(arm, problem)).collect()
+            }
+            Self::Ids { train, .. } => Ok(train.clone()),
+        }
+    }
+}
+
+fn read_files(files: &[String], limits: Limits) -> Result<Vec<Example>, Error> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+    read_ids(&paths, limits)
+}
+
+/// Trains every arm of a configuration in turn and compares them.
+///
+/// The first arm writes into the run directory itself, each further one into `arms/NAME` of it,
+/// laid out in the same way.
+///
+/// # Errors
+/// Anything from the configuration to the disk; see [`Error::exit_code`].
+pub fn train(
+    resolved: &Resolved,
+    device: &Device,
+    options: &TrainOptions,
+) -> Result<Trained, Error> {
+    resolved.require_training()?;
+    let config = &resolved.config;
+    let problem = Problem::open(config)?;
+    let run_dir = open_run_dir(config, options)?;
+    run_dir.write_config(&config.to_toml())?;
+    run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;
+
+    let mut results = Results::default();
+    let trained = config.eval.arms.iter().copied().filter(|&arm| arm != Arm::SoftFedHard);
+    let trained: Vec<Arm> = match problem {
+        Problem::Mnns(_) => trained.collect(),
+        Problem::Ids { .. } => vec![Arm::Soft],
+    };
+    for (index, &arm) in trained.iter().enumerate() {
+        let sub_run = (index > 0)
+            .then(|| open_arm_dir(run_dir.path(), arm, options))
+            .transpose()?;
+        let dir = sub_run.as_ref().unwrap_or(&run_dir);
+        let of = arm::Training { config, problem: &problem, device, dir, arm, options };
+        results.arms.extend(of.run()?);
+        if !results.arms.is_empty() {
+            run_dir.write_json(RESULTS, &results)?;
+        }
+    }
+    let table = table(config, &problem, &run_dir, &results);
+    Ok(Trained { run_dir: run_dir.path().to_owned(), results, table })
+}
+
+fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error> {
+    let root = Path::new(&config.run.dir);
+    let run_dir = match &options.resume {
+        Resume::Never => RunDir::create(root, &config.run.name)?,
+        Resume::Auto => RunDir::reopen_or_create(root, &config.run.name)?,
+        Resume::From(_) => RunDir::reopen(&root.join(&config.run.name))?,
+    };
+    if let Some(began) = run_dir.read_config()? {
+        check_same_run(&began, &config.to_toml())?;
+    }
+    Ok(run_dir)
+}
+
+fn open_arm_dir(run_dir: &Path, arm: Arm, options: &TrainOptions) -> Result<RunDir, Error> {
+    let root = run_dir.join("arms");
+    match options.resume {
+        Resume::Never => RunDir::create(&root, arm.as_str()),
+        _ => RunDir::reopen_or_create(&root, arm.as_str()),
+    }
+}
+
+fn table(config: &Config, problem: &Problem, run_dir: &RunDir, results: &Results) -> String {
+    let Problem::Mnns(task) = problem else {
+        return format!("run directory: {}\n", run_dir.path().display());
+    };
+    let soft = results.arms.iter().find(|result| result.arm == Arm::Soft);
+    let mut next = Vec::new();
+    if let (Some(soft), Some(problem)) = (soft, task.validation().first()) {
+        let prompt = task.prompt(problem).unwrap_or_default();
+        let ids: Vec<String> = prompt.iter().map(ToString::to_string).collect();
+        let command = format!(
+            "target/debug/soft generate --model {} --prompt-ids {} --json",
+            soft.checkpoint,
+            ids.join(",")
+        );
+        let digits: Vec<String> = problem.digits.iter().map(ToString::to_string).collect();
+        let what = format!("what it believes on {}: answer {}", digits.join(" "), problem.answer);
+        next.push((command, what));
+        next.push((
+            format!(
+                "cargo xtask train run.name={}-long train.steps={}",
+                config.run.name,
+                4 * config.train.steps
+            ),
+            "four times the steps: every arm goes on rising".to_owned(),
+        ));
+        next.push((
+            format!(
+                "cargo xtask train run.name={}-d16 model.d_model=16",
+                config.run.name
+            ),
+            "half the width".to_owned(),
+        ));
+    }
+    let baseline = ("always 1".to_owned(), always_one_share(task.validation()));
+    results.table(&Context {
+        baseline: Some(baseline),
+        published_source: PUBLISHED_SOURCE.to_owned(),
+        published_budget: Some((PUBLISHED_STEPS, PUBLISHED_BATCH)),
+        run_dir: run_dir.path().display().to_string(),
+        next,
+    })
+}

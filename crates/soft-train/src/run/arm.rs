@@ -1,0 +1,308 @@
+//! The training of one arm, inside Burn's `SupervisedTraining`, and its evaluation.
+
+use std::path::PathBuf;
+use std::sync::{Arc as Shared, Mutex, PoisonError};
+use std::time::Instant;
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::module::Module;
+use burn::optim::AdamWConfig;
+use burn::tensor::Device;
+use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
+use soft_core::SoftPipeline;
+use soft_model::Transformer;
+
+use super::checkpoint::{self, CheckpointWriter};
+use super::{Problem, TrainOptions, model};
+use crate::batch::Batch;
+use crate::config::{Arm, Config, RolloutKind};
+use crate::error::Error;
+use crate::evaluate::count_correct;
+use crate::feed::StepFeed;
+use crate::learner::{Setup, SoftLearner, metric_name};
+use crate::learning_rate::LearningRate;
+use crate::metric::ScalarMetric;
+use crate::objective::{BatchLoss, Objective, StepTotals};
+use crate::renderer::{NoLog, Quiet};
+use crate::results::ArmResult;
+use crate::rollout::{Parallel, Rollout, Sequential, StepContext};
+use crate::run_dir::RunDir;
+use crate::strategy::{Evaluate, Job, SoftStrategy};
+
+/// One arm of a run.
+pub(super) struct Training<'a> {
+    pub(super) config: &'a Config,
+    pub(super) problem: &'a Problem,
+    pub(super) device: &'a Device,
+    pub(super) dir: &'a RunDir,
+    pub(super) arm: Arm,
+    pub(super) options: &'a TrainOptions,
+}
+
+impl Training<'_> {
+    /// Trains, or goes on from a checkpoint, and evaluates.
+    pub(super) fn run(&self) -> Result<Vec<ArmResult>, Error> {
+        let config = self.config;
+        let device = self.device.clone().autodiff();
+        let restored =
+            checkpoint::restore(self.dir.path(), config, &self.options.resume, &device)?;
+        let (model, optimizer, first_step, checkpoint) = match restored {
+            Some(restored) => {
+                self.dir.truncate_after(restored.step as u64)?;
+                println!("{}: going on from {}", self.arm, restored.path.display());
+                let path = Some(restored.path);
+                (restored.model, Some(restored.optimizer), restored.step, path)
+            }
+            None => (model::begin(config, self.problem, self.arm, &device)?, None, 0, None),
+        };
+        let started = Instant::now();
+        let (model, checkpoint) = if first_step >= config.train.steps {
+            (model.valid(), checkpoint)
+        } else {
+            let adamw = AdamWConfig::new().with_weight_decay(config.train.weight_decay as f32);
+            let adamw = adamw.init();
+            let optimizer = match optimizer {
+                Some(record) => adamw.load_record(record),
+                None => adamw,
+            };
+            let rate = LearningRate::new(&config.train, first_step);
+            let learner = SoftLearner::new(model, self.setup());
+            let learner = Learner::new(learner, optimizer, ModuleLrScheduler::new(rate));
+            self.fit(learner, first_step)?
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.results(&model, checkpoint.unwrap_or_default(), seconds)
+    }
+
+    fn setup(&self) -> Setup {
+        let rollout = &self.config.rollout;
+        let hard_arm = self.arm != Arm::Soft;
+        let kind = if hard_arm { RolloutKind::Teacher } else { rollout.kind };
+        let chosen: Box<dyn Rollout> = match kind {
+            RolloutKind::Teacher => Box::new(Parallel::TEACHER),
+            RolloutKind::Parallel => {
+                Box::new(Parallel { passes: rollout.passes, grad_passes: rollout.grad_passes })
+            }
+            RolloutKind::Sequential => {
+                Box::new(Sequential { segment: rollout.segment, truncate: rollout.truncate })
+            }
+        };
+        Setup {
+            rollout: chosen,
+            objective: self.objective(),
+            clip: self.config.train.clip,
+            exchange: Mutex::default(),
+        }
+    }
+
+    fn objective(&self) -> Objective {
+        Objective {
+            entropy_beta: self.config.objective.entropy_beta,
+            normalize: self.config.objective.normalize,
+        }
+    }
+
+    /// Runs the loop inside Burn's trainer, with its dashboard on a terminal.
+    fn fit(
+        &self,
+        learner: Learner<SoftLearner>,
+        first_step: usize,
+    ) -> Result<(Transformer, Option<PathBuf>), Error> {
+        let strategy = Shared::new(SoftStrategy::new(self.job(first_step)?));
+        let outcome = strategy.outcome.clone();
+        let mut training = SupervisedTraining::new(
+            self.dir.path(),
+            Shared::new(Empty) as Shared<dyn DataLoader<_>>,
+            Shared::new(Empty) as Shared<dyn DataLoader<_>>,
+        )
+        .with_application_logger(None)
+        .with_metric_logger(NoLog)
+        .label(self.arm.as_str());
+        for name in [
+            metric_name::LOSS,
+            metric_name::CROSS_ENTROPY,
+            metric_name::ENTROPY,
+            metric_name::GUIDANCE,
+            metric_name::GRAD_NORM,
+            metric_name::LEARNING_RATE,
+        ] {
+            training = training.metric_train_numeric(ScalarMetric::new(name));
+        }
+        training = training.metric_valid_numeric(ScalarMetric::new(metric_name::ACCURACY));
+        if !self.options.dashboard {
+            training = training.renderer(Box::new(Quiet));
+        }
+        let result =
+            training.with_training_strategy(TrainingStrategy::Custom(strategy)).launch(learner);
+        if let Some(error) = result.error {
+            return Err(Error::Runtime { what: format!("training stopped: {error}") });
+        }
+        let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome.error.take() {
+            Some(error) => Err(error),
+            None => Ok((result.model.model, outcome.checkpoint.take())),
+        }
+    }
+
+    fn job(&self, first_step: usize) -> Result<Job, Error> {
+        let config = self.config;
+        let examples = self.problem.examples(self.arm)?;
+        let writer = CheckpointWriter::new(self.dir.path(), config, self.problem, self.arm);
+        let rate = LearningRate::new(&config.train, 0);
+        Ok(Job {
+            feed: StepFeed::new(config, examples, config.model.dropout)?,
+            first_step,
+            steps: config.train.steps,
+            save_every: config.save.every,
+            eval_every: config.eval.every,
+            log_every: config.log.every,
+            print_lines: !self.options.dashboard,
+            label: format!("{:<10}", self.arm.as_str()),
+            metrics: self.dir.metrics()?,
+            save: Box::new(move |step, model, optimizer| writer.write(step, model, optimizer)),
+            evaluate: self.evaluation()?,
+            learning_rate: Box::new(move |step| rate.at(step)),
+        })
+    }
+
+    /// What is measured while training: exact answers, or the cross-entropy of held-out rows.
+    fn evaluation(&self) -> Result<Evaluate, Error> {
+        let pipeline = SoftPipeline::new(self.config.soft.pipeline())?;
+        let (arm, seed, limit) = (self.arm, self.config.run.seed, self.config.eval.limit);
+        match self.problem {
+            Problem::Mnns(task) => {
+                let task = task.clone();
+                Ok(Box::new(move |model| {
+                    let problems = limited(task.validation(), limit);
+                    let correct = count_correct(model, &task, problems, arm, &pipeline, seed)?;
+                    let accuracy = correct as f64 / problems.len() as f64;
+                    Ok(Some(("valid/accuracy", accuracy)))
+                }))
+            }
+            Problem::Ids { valid, .. } => {
+                let valid = limited(valid, limit).to_vec();
+                let (objective, form) = (self.objective(), self.config.guidance.form.into());
+                Ok(Box::new(move |model| {
+                    if valid.is_empty() {
+                        return Ok(None);
+                    }
+                    let context = StepContext {
+                        pipeline: pipeline.clone(),
+                        form,
+                        guidance: 0.0,
+                        seed,
+                        step: 0,
+                        dropout: 0.0,
+                    };
+                    let value = free_running_cross_entropy(model, &valid, objective, &context);
+                    Ok(Some(("valid/cross_entropy", value)))
+                }))
+            }
+        }
+    }
+
+    fn results(
+        &self,
+        model: &Transformer,
+        checkpoint: PathBuf,
+        seconds: f64,
+    ) -> Result<Vec<ArmResult>, Error> {
+        let Problem::Mnns(task) = self.problem else {
+            if let Some((name, value)) = (self.evaluation()?)(model)? {
+                println!("{name} {value:.4}");
+            }
+            println!("checkpoint: {}", checkpoint.display());
+            return Ok(Vec::new());
+        };
+        let config = self.config;
+        let pipeline = SoftPipeline::new(config.soft.pipeline())?;
+        let problems = limited(task.validation(), config.eval.limit);
+        let mut arms = vec![self.arm];
+        if self.arm == Arm::Soft && config.eval.arms.contains(&Arm::SoftFedHard) {
+            arms.push(Arm::SoftFedHard);
+        }
+        let shape = model.config();
+        let result = |arm| -> Result<ArmResult, Error> {
+            let correct = count_correct(model, task, problems, arm, &pipeline, config.run.seed)?;
+            let mut result = ArmResult::new(arm, correct, problems.len() as u64);
+            result.steps = config.train.steps as u64;
+            result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
+            result.seconds = seconds;
+            result.published =
+                task.published(arm, shape.n_layers, shape.n_heads, shape.d_model);
+            result.checkpoint = checkpoint.display().to_string();
+            result.parameters = checkpoint::parameters(model);
+            result.learning_rate = config.train.lr;
+            result.seed = config.run.seed;
+            Ok(result)
+        };
+        arms.into_iter().map(result).collect()
+    }
+}
+
+fn limited<T>(all: &[T], limit: usize) -> &[T] {
+    if limit == 0 { all } else { &all[..limit.min(all.len())] }
+}
+
+/// Rows of one batch of held-out examples.
+const VALID_BATCH: usize = 16;
+
+/// Mean cross-entropy of the scored positions when the model feeds itself: as many parallel passes
+/// as a row has soft inputs, and one more, are the exact recurrence.
+fn free_running_cross_entropy(
+    model: &Transformer,
+    examples: &[crate::example::Example],
+    objective: Objective,
+    context: &StepContext,
+) -> f64 {
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for examples in examples.chunks(VALID_BATCH) {
+        let batch = Batch::new(examples.to_vec());
+        let totals = StepTotals::of([&batch]);
+        let soft = |e: &crate::example::Example| e.soft.iter().filter(|&&soft| soft).count();
+        let passes = examples.iter().map(soft).max().unwrap_or(0) + 1;
+        let loss = BatchLoss { batch: &batch, objective, totals, temperature: 1.0 };
+        let parts = Parallel { passes, grad_passes: 0 }.forward(model, &loss, context);
+        sum += soft_core::host_values(parts.cross_entropy)[0];
+        weight += totals.weight;
+    }
+    sum / f64::max(weight, f64::MIN_POSITIVE)
+}
+
+/// Burn asks for loaders; the strategy draws its batches by step instead, so these are empty.
+struct Empty;
+
+impl<O: Send + 'static> DataLoader<O> for Empty {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<O> + 'a> {
+        Box::new(Nothing(std::marker::PhantomData))
+    }
+
+    fn num_items(&self) -> usize {
+        0
+    }
+
+    fn to_device(&self, _: &Device) -> Shared<dyn DataLoader<O>> {
+        Shared::new(Empty)
+    }
+
+    fn slice(&self, _: usize, _: usize) -> Shared<dyn DataLoader<O>> {
+        Shared::new(Empty)
+    }
+}
+
+struct Nothing<O>(std::marker::PhantomData<O>);
+
+impl<O> Iterator for Nothing<O> {
+    type Item = Result<O, burn::data::dataset::DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        None
+    }
+}
+
+impl<O> DataLoaderIterator<O> for Nothing<O> {
+    fn progress(&self) -> Progress {
+        Progress::new(0, 0, None)
+    }
+}

@@ -1,0 +1,173 @@
+//! What a checkpoint of a run holds: a model that `--model` takes, and the way to go on.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::OptimizerRecord;
+use burn::tensor::{DType, Device};
+use soft_model::{ModelFiles, Transformer, save_safetensors};
+
+use super::{Problem, Resume};
+use crate::checkpoint_dir::{
+    AccumulationWindow, Checkpoint, STATE, STATE_VERSION, TrainState, Writer, newest_valid, prune,
+    verify,
+};
+use crate::config::{Arm, Config};
+use crate::error::Error;
+use crate::learner::trainable_parameters;
+
+/// File of the optimizer's state, in Burn's own format.
+const OPTIMIZER: &str = "optimizer.bpk";
+
+/// Everything that a checkpoint is written from.
+pub(super) struct CheckpointWriter {
+    pub(super) run_dir: PathBuf,
+    pub(super) config: Config,
+    /// Tokenizer of the task, and settings that generation starts from.
+    pub(super) tokenizer: Option<serde_json::Value>,
+    pub(super) soft_config: String,
+}
+
+impl CheckpointWriter {
+    pub(super) fn new(run_dir: &Path, config: &Config, problem: &Problem, arm: Arm) -> Self {
+        let (tokenizer, max_new) = match problem {
+            Problem::Mnns(task) => {
+                (Some(task.vocabulary().tokenizer_json()), Some(task.max_new(arm)))
+            }
+            Problem::Ids { .. } => (None, None),
+        };
+        Self {
+            run_dir: run_dir.to_owned(),
+            config: config.clone(),
+            tokenizer,
+            soft_config: soft_config(config, arm, max_new),
+        }
+    }
+
+    /// Writes the checkpoint of a finished step and deletes those over the limit.
+    pub(super) fn write(
+        &self,
+        step: usize,
+        model: &Transformer,
+        optimizer: OptimizerRecord,
+    ) -> Result<PathBuf, Error> {
+        let writer = Writer::begin(&self.run_dir, step as u64)?;
+        let folder = writer.path();
+        writer.write_json("config.json", &model.config().to_hf())?;
+        save_safetensors(&folder.join("model.safetensors"), &model.named_tensors())?;
+        model.save_adapter(folder)?;
+        if let Some(tokenizer) = &self.tokenizer {
+            writer.write_json("tokenizer.json", tokenizer)?;
+        } else if let Some(path) = &self.config.model.path
+            && let Some(tokenizer) = ModelFiles::open(Path::new(path))?.tokenizer
+        {
+            tokenizer.save(folder)?;
+        }
+        writer.write("soft_config.toml", self.soft_config.as_bytes())?;
+        optimizer.save(folder.join(OPTIMIZER)).map_err(|error| Error::Runtime {
+            what: format!("cannot write the optimizer's state: {error}"),
+        })?;
+        writer.write_json(STATE, &self.state(step, model))?;
+        let path = writer.commit(&format!("{:08x}", self.config.config_hash()))?;
+        prune(&self.run_dir, self.config.save.keep)?;
+        Ok(path)
+    }
+
+    fn state(&self, step: usize, model: &Transformer) -> TrainState {
+        let train = &self.config.train;
+        let rows = train.micro_batch * train.grad_accum;
+        TrainState {
+            version: STATE_VERSION,
+            step: step as u64,
+            examples_seen: (step * rows) as u64,
+            seed: self.config.run.seed,
+            guidance_position: step as f64,
+            accumulation_window: AccumulationWindow {
+                micro_batch: train.micro_batch as u64,
+                grad_accum: train.grad_accum as u64,
+                micro_steps_done: 0,
+            },
+            trainable_parameters: trainable_parameters(model) as u64,
+        }
+    }
+}
+
+/// Settings that `soft generate --model CHECKPOINT` starts from: those the arm was trained for.
+fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
+    let mut table = toml::Table::new();
+    let soft = if arm == Arm::Soft {
+        toml::Table::try_from(&config.soft).unwrap_or_default()
+    } else {
+        toml::Table::from_iter([
+            ("mode".to_owned(), "hard".into()),
+            ("temperature".to_owned(), 0.0.into()),
+        ])
+    };
+    table.insert("soft".to_owned(), soft.into());
+    if let Some(max_new) = max_new {
+        let generate = toml::Table::from_iter([("max_new".to_owned(), (max_new as i64).into())]);
+        table.insert("generate".to_owned(), generate.into());
+    }
+    format!("# How the model of this checkpoint was trained to think.\n{table}")
+}
+
+/// A checkpoint to go on from: the model, the optimizer's state, and the steps that are done.
+pub(super) struct Restored {
+    pub(super) path: PathBuf,
+    pub(super) model: Transformer,
+    pub(super) optimizer: OptimizerRecord,
+    pub(super) step: usize,
+}
+
+/// The checkpoint that `resume` asks for, where there is one.
+pub(super) fn restore(
+    run_dir: &Path,
+    config: &Config,
+    resume: &Resume,
+    device: &Device,
+) -> Result<Option<Restored>, Error> {
+    let path = match resume {
+        Resume::Never => return Ok(None),
+        Resume::From(path) if lies_in(path, run_dir) => {
+            verify(path)?;
+            path.clone()
+        }
+        Resume::Auto | Resume::From(_) => {
+            let newest = newest_valid(run_dir)?;
+            for warning in &newest.warnings {
+                eprintln!("warning: {warning}");
+            }
+            match newest.checkpoint {
+                Some(Checkpoint { path, .. }) => path,
+                None => return Ok(None),
+            }
+        }
+    };
+    let state = TrainState::read(&path)?;
+    let files = ModelFiles::open(&path)?;
+    let mut shape = files;
+    shape.config.dropout = config.model.dropout;
+    let model = Transformer::open(&shape, device, DType::F32)?;
+    let found = trainable_parameters(&model) as u64;
+    if found != state.trainable_parameters {
+        let problem = format!(
+            "{found} parameters would be trained, {} were: something was frozen or thawed",
+            state.trainable_parameters
+        );
+        return Err(Error::checkpoint(&path, problem));
+    }
+    let optimizer = OptimizerRecord::load(path.join(OPTIMIZER))
+        .map_err(|error| Error::checkpoint(&path.join(OPTIMIZER), error.to_string()))?;
+    Ok(Some(Restored { path, model, optimizer, step: state.step as usize }))
+}
+
+fn lies_in(checkpoint: &Path, run_dir: &Path) -> bool {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let parent = canonical(checkpoint).parent().and_then(Path::parent).map(Path::to_owned);
+    parent == Some(canonical(run_dir))
+}
+
+/// Parameters of a model, trained or not.
+pub(super) fn parameters(model: &Transformer) -> u64 {
+    model.num_params() as u64
+}

@@ -1,0 +1,77 @@
+//! The model that a run begins with.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device};
+use soft_model::{ModelFiles, Transformer};
+
+use super::Problem;
+use crate::config::{Arm, Config};
+use crate::data::Limits;
+use crate::error::Error;
+use crate::example::{Example, Truth};
+use crate::task::mnns::Vocabulary;
+
+/// What examples must fit into: the checkpoint that is named, or nothing.
+pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
+    let Some(path) = &config.model.path else { return Ok(Limits::default()) };
+    let shape = ModelFiles::open(Path::new(path))?.config;
+    Ok(Limits { vocab_size: Some(shape.vocab_size), context: Some(shape.max_positions) })
+}
+
+/// The model before its first step: a checkpoint, or a new one from the run's seed, with the
+/// low-rank branches and prefix that the configuration asks for.
+pub(super) fn begin(
+    config: &Config,
+    problem: &Problem,
+    arm: Arm,
+    device: &Device,
+) -> Result<Transformer, Error> {
+    let model = match &config.model.path {
+        Some(path) => {
+            let files = ModelFiles::open(Path::new(path))?;
+            Transformer::open(&files, device, DType::F32)?
+        }
+        None => new_model(config, problem, arm, device),
+    };
+    let seed = config.run.seed;
+    let (low_rank, prefix) = (&config.low_rank, &config.prefix);
+    let model = if low_rank.rank > 0 {
+        model.with_low_rank(low_rank.rank, low_rank.alpha, &low_rank.target_names(), seed)?
+    } else {
+        model
+    };
+    if prefix.tokens > 0 { Ok(model.with_prefix(prefix.tokens, seed)?) } else { Ok(model) }
+}
+
+fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
+    let (vocab_size, max_positions) = match problem {
+        Problem::Mnns(task) => (task.vocabulary().len(), task.max_positions()),
+        Problem::Ids { train, valid } => {
+            let all = || train.iter().chain(valid);
+            (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
+        }
+    };
+    // A learned prefix takes positions of its own.
+    let mut shape = config.model.new_shape(vocab_size, max_positions + config.prefix.tokens);
+    if matches!(problem, Problem::Mnns(_)) {
+        shape.bos_id = Some(Vocabulary::BOS);
+        shape.pad_id = Some(Vocabulary::PAD);
+        // Soft thoughts end after a fixed number of positions, the other arms with a token.
+        shape.eos_ids = if arm == Arm::Soft { Vec::new() } else { vec![Vocabulary::EOS] };
+    }
+    Transformer::from_seed(&shape, config.run.seed, device, DType::F32)
+}
+
+fn longest<'a>(examples: impl Iterator<Item = &'a Example>) -> usize {
+    examples.map(Example::len).max().unwrap_or(1)
+}
+
+fn largest_id(example: &Example) -> u32 {
+    let truths = example.truth.iter().flat_map(|truth| match truth {
+        Truth::None => Vec::new(),
+        Truth::Token(id) => vec![*id],
+        Truth::Soft(entries) => entries.iter().map(|entry| entry.0).collect(),
+    });
+    example.input_ids.iter().copied().chain(truths).max().unwrap_or(0)
+}
