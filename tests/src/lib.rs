@@ -1,5 +1,7 @@
 //! What the cross-crate tests and benchmarks share: tiny real models, batches, oracles.
 
+pub mod bench;
+
 use std::path::PathBuf;
 
 use burn::tensor::{DType, Device};

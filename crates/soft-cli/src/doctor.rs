@@ -80,10 +80,11 @@ fn probe_here(name: &str) -> Result<(), Failure> {
 
 fn report(probes: &[Probe], chosen: &str) -> Value {
     let environment = Environment::capture("", 0);
-    let devices: Vec<_> = probes
-        .iter()
-        .map(|probe| json!({"name": probe.name, "works": probe.problem.is_none(), "problem": probe.problem}))
-        .collect();
+    let device = |probe: &Probe| {
+        let works = probe.problem.is_none();
+        json!({ "name": probe.name, "works": works, "problem": probe.problem })
+    };
+    let devices: Vec<_> = probes.iter().map(device).collect();
     let models = models();
     let (total, available) = memory_gib();
     json!({
@@ -137,11 +138,16 @@ fn models() -> Vec<String> {
     paths
 }
 
+const CPU_ONLY: &str = "this build runs on the CPU only; for a GPU build with \
+     `--features cuda`, `vulkan`, `metal` or `wgpu`";
+const NO_MODELS: &str = "no model found: set SOFT_MODELS to a folder with GGUF files or Hugging \
+     Face folders, or run `cargo xtask fetch`";
+
 fn hints(probes: &[Probe], chosen: &str, no_models: bool) -> Vec<String> {
     let mut hints = Vec::new();
     let works = |probe: &Probe| probe.problem.is_none();
     if !probes.iter().any(|probe| !is_cpu(probe.name)) {
-        hints.push("this build runs on the CPU only; for a GPU build with `--features cuda`, `vulkan`, `metal` or `wgpu`".into());
+        hints.push(CPU_ONLY.into());
     }
     if chosen != "auto" && !probes.iter().any(|probe| probe.name == chosen && works(probe)) {
         hints.push(format!(
@@ -155,7 +161,7 @@ fn hints(probes: &[Probe], chosen: &str, no_models: bool) -> Vec<String> {
         ));
     }
     if no_models {
-        hints.push("no model found: set SOFT_MODELS to a folder with GGUF files or Hugging Face folders, or run `cargo xtask fetch`".into());
+        hints.push(NO_MODELS.into());
     }
     hints
 }

@@ -60,7 +60,8 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(failed)?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", to_json);
@@ -144,7 +145,8 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     let _: Option<Value> = options.get("separators")?;
     options.assert_all_used()?;
     let text = json_dumps(value, indent, ascii.unwrap_or(false)).map_err(|error| {
-        minijinja::Error::new(ErrorKind::BadSerialization, "cannot write as JSON").with_source(error)
+        minijinja::Error::new(ErrorKind::BadSerialization, "cannot write as JSON")
+            .with_source(error)
     })?;
     Ok(Value::from(text))
 }
@@ -162,7 +164,8 @@ struct Capped(Vec<u8>);
 impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            let problem = format!("the rendered text is over the limit of {MAX_OUTPUT_BYTES} bytes");
+            let problem =
+                format!("the rendered text is over the limit of {MAX_OUTPUT_BYTES} bytes");
             return Err(io::Error::other(problem));
         }
         self.0.extend_from_slice(bytes);

@@ -163,10 +163,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Header, Error> {
     Ok((metadata, tensors))
 }
 
-fn alignment(
-    metadata: &BTreeMap<String, GgufValue>,
-    reader: &Reader<'_>,
-) -> Result<usize, Error> {
+fn alignment(metadata: &BTreeMap<String, GgufValue>, reader: &Reader<'_>) -> Result<usize, Error> {
     match metadata.get("general.alignment") {
         None => Ok(32),
         Some(&GgufValue::Unsigned(n)) if n.is_power_of_two() && n <= 1 << 20 => Ok(n as usize),
@@ -209,8 +206,9 @@ fn tensor_entry(reader: &mut Reader<'_>) -> Result<Entry, Error> {
     let row = shape.last().copied().unwrap_or(1);
     if !row.is_multiple_of(stored.block_len()) {
         let block = stored.block_len();
-        return reader
-            .fail(format!("tensor `{name}` has rows of {row}, {stored:?} needs multiples of {block}"));
+        return reader.fail(format!(
+            "tensor `{name}` has rows of {row}, {stored:?} needs multiples of {block}"
+        ));
     }
     let len = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     match len.and_then(|len| stored.byte_len(len)) {

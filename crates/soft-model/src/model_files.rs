@@ -130,15 +130,7 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
         true => Some(fs::read_to_string(&soft).map_err(|source| Error::io(&soft, source))?),
         false => None,
     };
-    Ok(ModelFiles {
-        config,
-        weights,
-        tokenizer,
-        tokenizer_note,
-        chat_template,
-        generation,
-        soft,
-    })
+    Ok(ModelFiles { config, weights, tokenizer, tokenizer_note, chat_template, generation, soft })
 }
 
 fn template_of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, Error> {

@@ -7,8 +7,18 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] =
     ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
@@ -18,8 +28,7 @@ pub(super) fn strftime(format: &str, unix_secs: u64) -> String {
     let days = unix_secs / 86_400;
     let (year, month, day) = civil(days);
     let weekday = DAYS[(days % 7) as usize];
-    let (hour, minute, second) =
-        (unix_secs / 3600 % 24, unix_secs / 60 % 60, unix_secs % 60);
+    let (hour, minute, second) = (unix_secs / 3600 % 24, unix_secs / 60 % 60, unix_secs % 60);
     let mut out = String::new();
     let mut chars = format.chars();
     while let Some(one) = chars.next() {

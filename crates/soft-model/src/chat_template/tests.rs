@@ -164,7 +164,8 @@ fn mistakes_name_what_is_unknown() {
 
 #[test]
 fn a_hostile_template_ends_soon_and_small() {
-    let nested = "{% for a in range(100000) %}{% for b in range(100000) %}{{ '' }}{% endfor %}{% endfor %}";
+    let nested =
+        "{% for a in range(100000) %}{% for b in range(100000) %}{{ '' }}{% endfor %}{% endfor %}";
     assert!(refused(nested).contains("fuel"));
     let doubling = "{% set ns = namespace(s='a') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}";
     refused(doubling);

@@ -23,7 +23,8 @@ pub(super) fn read(gguf: &Gguf) -> Result<ModelConfig, Error> {
         Family::Llama if qkv_bias && !output_bias => Family::Qwen2,
         family => family,
     };
-    let epsilon = if gpt2 { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
+    let epsilon =
+        if gpt2 { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
     let mut config = ModelConfig {
         family,
         vocab_size: vocab_size(gguf)?,
@@ -82,7 +83,8 @@ fn vocab_size(gguf: &Gguf) -> Result<usize, Error> {
     match gguf.tensors().get("token_embd.weight").map(|tensor| &tensor.shape[..]) {
         Some(&[rows, _]) => Ok(rows),
         Some(shape) => {
-            let problem = format!("tensor `token_embd.weight` has shape {shape:?}, expected two axes");
+            let problem =
+                format!("tensor `token_embd.weight` has shape {shape:?}, expected two axes");
             Err(Error::format(gguf.path(), "GGUF", problem))
         }
         None => Err(Error::format(gguf.path(), "GGUF", "tensor `token_embd.weight` is missing")),
@@ -265,7 +267,8 @@ impl<'a> Arch<'a> {
         let context = original_max_positions as f64;
         let fits = divisors.iter().enumerate().all(|(i, &found)| {
             let wavelength = TAU * theta.powf(i as f64 / divisors.len() as f64);
-            let blend = (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+            let blend =
+                (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
             let blend = blend.clamp(0.0, 1.0);
             let expected = 1.0 / ((1.0 - blend) / factor + blend);
             (f64::from(found) / expected - 1.0).abs() < 1e-3

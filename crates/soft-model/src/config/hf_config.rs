@@ -206,7 +206,8 @@ fn sliding_window(
             }
         }
     };
-    if !sliding || (fields.has("use_sliding_window") && !fields.flag("use_sliding_window", false)?)
+    if !sliding
+        || (fields.has("use_sliding_window") && !fields.flag("use_sliding_window", false)?)
     {
         return Ok(None);
     }

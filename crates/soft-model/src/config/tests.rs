@@ -93,12 +93,8 @@ fn reading_undoes_writing_for_every_family() {
         let scaled = ModelConfig { positions, ..config(Family::Llama) };
         assert_eq!(read(&scaled.to_hf()).unwrap(), scaled);
     }
-    let biased = ModelConfig {
-        qkv_bias: true,
-        output_bias: true,
-        mlp_bias: true,
-        ..config(Family::Llama)
-    };
+    let biased =
+        ModelConfig { qkv_bias: true, output_bias: true, mlp_bias: true, ..config(Family::Llama) };
     assert_eq!(read(&biased.to_hf()).unwrap(), biased);
 }
 
@@ -162,7 +158,9 @@ fn windows_in_some_layers_only_are_refused() {
     assert_eq!(read(&base).unwrap().sliding_window, None);
     let all = with(base.clone(), "max_window_layers", json!(0));
     assert_eq!(read(&all).unwrap().sliding_window, Some(8));
-    assert!(refused(&with(base.clone(), "max_window_layers", json!(1))).contains("max_window_layers"));
+    assert!(
+        refused(&with(base.clone(), "max_window_layers", json!(1))).contains("max_window_layers")
+    );
     let mixed = json!(["full_attention", "sliding_attention"]);
     assert!(refused(&with(base.clone(), "layer_types", mixed)).contains("layer_types"));
     let other = json!(["linear_attention", "full_attention"]);
@@ -174,7 +172,11 @@ fn unsupported_settings_are_named_by_key() {
     let cases = [
         ("model_type", json!("mamba"), "`model_type`: found \"mamba\", supported are llama"),
         ("hidden_act", json!("relu"), "`hidden_act`: found \"relu\", supported here are silu"),
-        ("rope_scaling", json!({"type": "yarn", "factor": 4}), "`rope_scaling.type`: found \"yarn\""),
+        (
+            "rope_scaling",
+            json!({"type": "yarn", "factor": 4}),
+            "`rope_scaling.type`: found \"yarn\"",
+        ),
         ("rope_scaling", json!({"rope_type": "linear"}), "`rope_scaling.factor`: is missing"),
         ("rope_scaling", json!("linear"), "`rope_scaling`: found \"linear\", expected an object"),
         ("rope_parameters", json!({"rope_theta": 7.0}), "`rope_parameters.rope_theta`"),
@@ -233,7 +235,10 @@ fn hostile_sizes_are_refused_before_anything_is_allocated() {
 fn a_configuration_built_by_hand_is_checked_in_its_own_words() {
     assert!(config(Family::Llama).validate().is_ok());
     let error = ModelConfig { n_layers: 0, ..config(Family::Llama) }.validate().unwrap_err();
-    assert_eq!(error.to_string(), "generation settings: model.n_layers: found 0, expected 1..=4096");
+    assert_eq!(
+        error.to_string(),
+        "generation settings: model.n_layers: found 0, expected 1..=4096"
+    );
     assert_eq!(error.exit_code(), 2);
 }
 

@@ -74,7 +74,9 @@ fn check_merges(model: &Value) -> Result<(), String> {
             return Err(format!("merge {index}: token {right:?} is {problem}"));
         }
         if left.len() + right.len() - prefix > longest {
-            return Err(format!("merge {index} of {left:?} and {right:?} is longer than any token"));
+            return Err(format!(
+                "merge {index} of {left:?} and {right:?} is longer than any token"
+            ));
         }
     }
     Ok(())

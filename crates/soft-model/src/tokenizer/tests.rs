@@ -163,7 +163,8 @@ fn templates_are_found_in_each_place_a_folder_keeps_them() {
 
 #[test]
 fn the_first_token_of_a_sequence_is_never_doubled() {
-    let builder = byte_gguf("llama-bpe", &[("<s>", 3)], &[]).u32("tokenizer.ggml.bos_token_id", 256);
+    let builder =
+        byte_gguf("llama-bpe", &[("<s>", 3)], &[]).u32("tokenizer.ggml.bos_token_id", 256);
     let llama = tokenizer(builder);
     assert_eq!(llama.encode("A", true).unwrap(), [256, 65]);
     assert_eq!(llama.encode("<s>A", true).unwrap(), [256, 65]);

@@ -82,7 +82,8 @@ fn sharded(folder: &Path, index: &Path) -> Result<Vec<(Arc<MappedFile>, FileTens
 /// A shard is a plain file name; through links it may lead to the blobs of a download cache and
 /// nowhere else outside the folder.
 fn shard_path(folder: &Path, index: &Path, shard: &str) -> Result<PathBuf, Error> {
-    let plain = !shard.is_empty() && shard != "." && shard != ".." && !shard.contains(['/', '\\', ':']);
+    let plain =
+        !shard.is_empty() && shard != "." && shard != ".." && !shard.contains(['/', '\\', ':']);
     if !plain || extension(Path::new(shard)) != "safetensors" {
         let problem = format!("shard {shard:?}, expected a plain .safetensors file name");
         return Err(Error::format(index, "safetensors index", problem));

@@ -103,10 +103,8 @@ fn prefixes_are_added_and_buffers_are_left_out() {
     ]);
     let weights = Weights::open_folder(llama.path(), &config(Family::Llama)).unwrap();
     assert_eq!(weights.names().collect::<Vec<_>>(), ["model.norm.weight"]);
-    let both = folder_of(&[
-        ("norm.weight", "F32", &[32], 4),
-        ("model.norm.weight", "F32", &[32], 4),
-    ]);
+    let both =
+        folder_of(&[("norm.weight", "F32", &[32], 4), ("model.norm.weight", "F32", &[32], 4)]);
     let error = Weights::open_folder(both.path(), &config(Family::Llama)).unwrap_err();
     assert!(error.to_string().contains("two tensors mean `model.norm.weight`"), "{error}");
 }
@@ -203,8 +201,7 @@ fn shards_are_joined_whatever_size_they_announce() {
         "metadata": {"total_size": 999_999_999_999u64},
         "weight_map": {"model.a": "1.safetensors", "model.b": "2.safetensors"},
     });
-    let folder =
-        shards(index, &[("1.safetensors", &["model.a"]), ("2.safetensors", &["model.b"])]);
+    let folder = shards(index, &[("1.safetensors", &["model.a"]), ("2.safetensors", &["model.b"])]);
     let weights = Weights::open_folder(folder.path(), &config(Family::Llama)).unwrap();
     assert_eq!(weights.names().collect::<Vec<_>>(), ["model.a", "model.b"]);
 }
@@ -336,9 +333,11 @@ fn gguf_tensors_take_their_hugging_face_names_and_order() {
             ..base
         };
         let tensors = numbered(&config);
-        let mut builder = Builder::default()
-            .text("general.architecture", arch)
-            .f32_tensor("rope_freqs.weight", &[4], &[1.0; 4]);
+        let mut builder = Builder::default().text("general.architecture", arch).f32_tensor(
+            "rope_freqs.weight",
+            &[4],
+            &[1.0; 4],
+        );
         for tensor in &tensors {
             let (heads, rows) = match &tensor.name {
                 name if name.contains("q_proj") => (config.n_heads, tensor.shape[0]),
