@@ -97,17 +97,17 @@ pub fn free_running() -> StepContext {
 /// Loss and gradients of one batch.
 pub fn differentiate(rollout: &dyn Rollout, model: &Transformer, batch: &Batch) -> Differentiated {
     let objective = Objective::default();
-    let loss =
-        BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
+    let loss = BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
     rollout.differentiate(model, &loss, &free_running())
 }
 
-/// All gradients as one list, in the order of the parameters; frozen parameters have none.
+/// Gradients of what `model` trains as one list, in the order of the parameters.
 pub fn flat_gradients(model: &Transformer, gradients: &GradientsParams) -> Vec<f64> {
     struct Collect<'a>(&'a GradientsParams, Vec<f64>);
     impl ModuleVisitor for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.get::<D>(param.id) {
+            let trained = param.val().is_require_grad();
+            if let Some(gradient) = self.0.get::<D>(param.id).filter(|_| trained) {
                 self.1.extend(host_values(gradient));
             }
         }
@@ -134,15 +134,17 @@ pub fn milliseconds(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Runs every measurement once a round, one after another, after a round that is not counted, so
-/// that whatever else the machine does falls on all of them: `[measurement][round]`.
+/// Runs every measurement once a round, so that whatever else the machine does falls on all of
+/// them: `[measurement][round]`. A first round is not counted, and each begins with another
+/// measurement, so that none always follows the same one.
 pub fn interleaved(rounds: usize, measurements: &mut [&mut dyn FnMut() -> f64]) -> Vec<Vec<f64>> {
     let mut values = vec![Vec::with_capacity(rounds); measurements.len()];
     for round in 0..=rounds {
-        for (measure, values) in measurements.iter_mut().zip(&mut values) {
-            let value = measure();
+        for turn in 0..measurements.len() {
+            let index = (round + turn) % measurements.len();
+            let value = measurements[index]();
             if round > 0 {
-                values.push(value);
+                values[index].push(value);
             }
         }
     }
@@ -157,33 +159,41 @@ pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
-}
-
-/// Quotients of the pairs of one round: median, least and greatest.
-#[derive(Debug, Clone, Copy)]
-pub struct Ratio {
-    /// The middle of all rounds.
-    pub median: f64,
-    /// Of the round that is kindest to the numerator.
-    pub min: f64,
-    /// Of the round that is hardest on it.
-    pub max: f64,
-}
-
-impl Ratio {
-    /// `numerator / denominator` round by round.
-    pub fn of(numerator: &[f64], denominator: &[f64]) -> Self {
-        let ratios: Vec<f64> = numerator.iter().zip(denominator).map(|(a, b)| a / b).collect();
-        Self {
-            median: median(&ratios),
-            min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        }
+    match sorted.len() % 2 {
+        1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
     }
 }
 
-impl std::fmt::Display for Ratio {
+/// A figure over all rounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    /// The middle of all rounds.
+    pub median: f64,
+    /// The least of all rounds.
+    pub min: f64,
+    /// The greatest of all rounds.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of one value a round.
+    pub fn of(rounds: &[f64]) -> Self {
+        Self {
+            median: median(rounds),
+            min: rounds.iter().copied().fold(f64::INFINITY, f64::min),
+            max: rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+
+    /// Of `numerator / denominator`, round by round.
+    pub fn of_ratios(numerator: &[f64], denominator: &[f64]) -> Self {
+        let ratios: Vec<f64> = numerator.iter().zip(denominator).map(|(a, b)| a / b).collect();
+        Self::of(&ratios)
+    }
+}
+
+impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.3} ({:.3} .. {:.3})", self.median, self.min, self.max)
     }
@@ -226,7 +236,7 @@ mod tests {
 
     #[test]
     fn ratios_are_those_of_the_same_round() {
-        let ratio = Ratio::of(&[2.0, 40.0, 9.0], &[1.0, 10.0, 3.0]);
+        let ratio = Spread::of_ratios(&[2.0, 40.0, 9.0], &[1.0, 10.0, 3.0]);
         assert_eq!((ratio.median, ratio.min, ratio.max), (3.0, 2.0, 4.0));
     }
 

@@ -70,6 +70,9 @@ pub(crate) struct Train {
     /// Check everything and say what would be trained; write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// One line a step, where a terminal would show the dashboard
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// Continue: auto (the newest whole checkpoint of this run, if any), never, or a checkpoint
     #[arg(long, value_name = "auto|never|PATH", default_value = "never")]
     pub(crate) resume: String,

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
-use soft_train::config::{Config, Resolved, RolloutKind, TaskName};
 use soft_train::STOP_REQUESTED;
+use soft_train::config::{Config, Resolved, RolloutKind, TaskName};
 use soft_train::run::{Resume, TrainOptions};
 use soft_train::task::mnns::Mnns;
 
@@ -20,8 +20,8 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let resolved = loader(Some(&arguments.source), global, Without::Quickstart).load()?;
     resolved.require_training()?;
     let device = device(&resolved)?;
-    let mut out = Output::new();
     if arguments.dry_run {
+        let mut out = Output::new();
         out.line(plan(&resolved)?)?;
         return out.flush();
     }
@@ -31,11 +31,19 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
         path => Resume::From(path.into()),
     };
     stop_on_interrupt();
-    let options = TrainOptions { resume, dashboard: std::io::stdout().is_terminal() };
+    let options = TrainOptions { resume, dashboard: can_draw() };
     let trained = soft_train::run::train(&resolved, &device, &options)?;
+    // Not before: it locks standard output, which the dashboard's thread writes to.
+    let mut out = Output::new();
     out.line("")?;
     out.line(trained.table.trim_end())?;
     out.flush()
+}
+
+/// Whether a dashboard can be drawn: it writes to stdout and reads keys.
+fn can_draw() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !dumb
 }
 
 /// The first interrupt ends the run after the step in progress, with a checkpoint; the second ends
@@ -61,7 +69,8 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
     let shape = match (&config.model.path, &task) {
         (Some(path), _) => Some(ModelFiles::open(Path::new(path))?.config),
         (None, Some(task)) => {
-            Some(config.model.new_shape(task.vocabulary().len(), task.max_positions()))
+            let positions = task.max_positions() + config.prefix.tokens;
+            Some(config.model.new_shape(task.vocabulary().len(), positions))
         }
         (None, None) => None,
     };

@@ -1,5 +1,6 @@
 //! The program from outside: exit codes, messages on stderr, JSON on stdout.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -389,6 +390,33 @@ fn a_prompt_alone_and_in_a_batch_gives_the_same_greedy_tokens() {
 }
 
 #[test]
+fn a_prompt_goes_through_the_chat_template_unless_told_not_to() {
+    let Some(model) = model() else { return };
+    let question = "What is the capital of France?";
+    let made = |setting: &str| {
+        let arguments = [
+            "generate",
+            "--model",
+            &model,
+            "--prompt",
+            question,
+            "--json",
+            "soft.mode=hard",
+            "soft.temperature=0",
+            "generate.max_new=12",
+            setting,
+        ];
+        json_lines(&stdout(&arguments)).remove(0)
+    };
+    let (chat, plain) = (made("generate.chat=true"), made("generate.chat=false"));
+    assert_eq!((&chat["prompt"], &plain["prompt"]), (&question.into(), &question.into()));
+    assert_eq!(chat["text"], "The capital of France is Paris.");
+    assert_eq!(chat["stop"], "eos");
+    let length = |object: &serde_json::Value| object["prompt_ids"].as_array().unwrap().len();
+    assert!(length(&plain) == 7 && length(&chat) > 20, "{} {}", length(&plain), length(&chat));
+}
+
+#[test]
 fn score_prints_the_contract_s_object() {
     let Some(model) = model() else { return };
     let object = json_lines(&stdout(&[
@@ -428,4 +456,71 @@ fn ids_outside_the_vocabulary_are_4_and_a_prompt_over_the_context_is_3() {
     let long = vec!["1"; 9000].join(",");
     let (code, message) = failure(&["generate", "--model", &model, "--prompt-ids", &long]);
     assert!(code == 3 && message.contains("9000 tokens"), "{message}");
+}
+
+/// Settings of a run that takes a second.
+const TINY: [&str; 9] = [
+    "model.d_model=8",
+    "task.digits=2",
+    "task.digit_max=5",
+    "train.steps=12",
+    "train.warmup=0",
+    "train.micro_batch=4",
+    "save.every=4",
+    "eval.arms=[\"soft\", \"soft_fed_hard\"]",
+    "run.name=tiny",
+];
+
+fn train_in(folder: &Path, arguments: &[&str]) -> Output {
+    let arguments = [&["train"], arguments, &TINY].concat();
+    soft(&arguments).current_dir(folder).output().expect("the program starts")
+}
+
+#[test]
+fn a_run_is_trained_continued_and_its_checkpoint_generates() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = train_in(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("soft_fed_hard"), "{}", text(&output.stdout));
+    let again = train_in(folder.path(), &[]);
+    assert_eq!(again.status.code(), Some(2), "the name is in use");
+    assert!(text(&again.stderr).contains("already exists"), "{}", text(&again.stderr));
+    let resumed = train_in(folder.path(), &["--resume", "auto"]);
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    let checkpoints = folder.path().join("runs/tiny/checkpoints");
+    let newest = std::fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).max();
+    let checkpoint = newest.expect("there is a checkpoint");
+    let model = checkpoint.to_str().unwrap();
+    let made =
+        json_lines(&stdout(&["generate", "--model", model, "--prompt-ids", "1,6,7", "--json"]));
+    assert_eq!(made[0]["steps"][0]["mode"], "soft");
+    assert!(json_lines(&stdout(&["score", "--model", model, "--ids", "1,6,7", "--json"]))[0]["nll_mean"].is_f64());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_is_130_with_a_checkpoint_that_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = ["train", "--resume", "auto", "train.steps=1000000", "log.every=1", "save.every=0"];
+    let settings = TINY.iter().filter(|s| !s.starts_with("train.steps") && !s.starts_with("save."));
+    let arguments: Vec<&str> = long.into_iter().chain(settings.copied()).collect();
+    for round in 0..2 {
+        let mut child = soft(&arguments)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let seen: Vec<String> = lines.by_ref().take(6).map(Result::unwrap).collect();
+        let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(interrupt.unwrap().success());
+        let rest = std::thread::spawn(move || lines.count());
+        let output = child.wait_with_output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "round {round}: {stderr}");
+        assert!(stderr.contains("--resume auto"), "{stderr}");
+        assert_eq!(round == 1, seen[0].contains("going on from"), "{seen:?}");
+        rest.join().unwrap();
+    }
 }

@@ -71,7 +71,8 @@ impl Attention {
         let batch = pass.columns.positions.len();
         let seq = pass.columns.positions[0].len();
         let (n_heads, n_kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let query = heads(&self.query, &self.query_norm, x.clone(), [batch, seq, n_heads, head_dim]);
+        let query =
+            heads(&self.query, &self.query_norm, x.clone(), [batch, seq, n_heads, head_dim]);
         let key = heads(&self.key, &self.key_norm, x.clone(), [batch, seq, n_kv_heads, head_dim]);
         let value = heads(&self.value, &None, x, [batch, seq, n_kv_heads, head_dim]);
         let (query, key) = match &pass.rotation {
@@ -96,8 +97,7 @@ impl Attention {
         let mut weights = softmax(scores, 3); // [batch, n_kv_heads, group * seq, slots]
         if let Some(dropout) = pass.dropout {
             let columns = pass.columns;
-            weights =
-                dropout.attention(weights, &columns.positions, &columns.key_positions, layer);
+            weights = dropout.attention(weights, &columns.positions, &columns.key_positions, layer);
         }
         let mixed = weights
             .matmul(all.values)
@@ -106,11 +106,9 @@ impl Attention {
             .reshape([batch * seq, n_heads * head_dim]);
         let out = self.output.forward(mixed);
         match pass.dropout {
-            Some(dropout) => dropout.features(
-                out,
-                &pass.columns.positions,
-                Site::AttentionOutput { layer },
-            ),
+            Some(dropout) => {
+                dropout.features(out, &pass.columns.positions, Site::AttentionOutput { layer })
+            }
             None => out,
         }
     }

@@ -59,9 +59,7 @@ impl Mlp {
     /// - x: `[rows, d_model]`; output: the same
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let inner = match &self.gate {
-            Some(gate) => {
-                activate(gate.forward(x.clone()), self.activation) * self.up.forward(x)
-            }
+            Some(gate) => activate(gate.forward(x.clone()), self.activation) * self.up.forward(x),
             None => activate(self.up.forward(x), self.activation),
         };
         self.down.forward(inner)

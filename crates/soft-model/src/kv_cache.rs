@@ -91,7 +91,12 @@ impl KvCache {
 
     /// Appends a layer's keys and values for the columns registered by [`Self::extend`] and
     /// returns all of them, old and new.
-    pub(crate) fn append(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> LayerCache {
+    pub(crate) fn append(
+        &mut self,
+        layer: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> LayerCache {
         let all = match self.layers[layer].take() {
             None => LayerCache { keys, values },
             Some(past) => LayerCache {

@@ -46,11 +46,10 @@ impl Linear {
     /// - x: `[rows, d_in]`
     /// - output: `[rows, d_out]`
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let correction = self
-            .low_rank
-            .as_ref()
-            .filter(|branch| branch.enabled)
-            .map(|branch| x.clone().matmul(branch.a.val()).matmul(branch.b.val()) * branch.scale);
+        let correction =
+            self.low_rank.as_ref().filter(|branch| branch.enabled).map(|branch| {
+                x.clone().matmul(branch.a.val()).matmul(branch.b.val()) * branch.scale
+            });
         let mut y = x.matmul(self.weight.val());
         if let Some(bias) = &self.bias {
             y = y + bias.val();

@@ -17,11 +17,7 @@ pub(crate) struct Norm {
 
 impl Norm {
     pub(crate) fn new(weight: Tensor<2>, bias: Option<Tensor<2>>, eps: f64) -> Self {
-        Self {
-            weight: Param::from_tensor(weight),
-            bias: bias.map(Param::from_tensor),
-            eps,
-        }
+        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), eps }
     }
 
     /// # Shapes

@@ -65,7 +65,6 @@ pub fn score(model: &Transformer, token_ids: &[u32]) -> Result<Score, Error> {
     }
     score.logprobs.truncate(len);
     let known: Vec<f64> = score.logprobs.iter().copied().flatten().collect();
-    score.nll_mean =
-        (!known.is_empty()).then(|| -known.iter().sum::<f64>() / known.len() as f64);
+    score.nll_mean = (!known.is_empty()).then(|| -known.iter().sum::<f64>() / known.len() as f64);
     Ok(score)
 }

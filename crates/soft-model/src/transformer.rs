@@ -145,7 +145,10 @@ impl Transformer {
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
         let [batch, seq, d_model] = embeds.dims();
-        assert!(real.len() == batch && real.iter().all(|row| row.len() == seq), "one flag a column");
+        assert!(
+            real.len() == batch && real.iter().all(|row| row.len() == seq),
+            "one flag a column"
+        );
         let columns = cache.extend(real);
         let group = self.config.n_heads / self.config.n_kv_heads;
         let rotation = self.rope.as_ref().map(|rope| rope.rotation(&columns.positions, &embeds));

@@ -1,7 +1,7 @@
 //! Rows that are trained together, and what each position counts in the loss of the step.
 
-use soft_core::Distribution;
 use burn::tensor::{DType, Device};
+use soft_core::Distribution;
 
 use crate::example::{Example, Truth};
 

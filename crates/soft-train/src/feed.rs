@@ -27,7 +27,11 @@ impl StepFeed {
     ///
     /// # Errors
     /// No example, or pipeline settings out of range.
-    pub(crate) fn new(config: &Config, examples: Vec<Example>, dropout: f64) -> Result<Self, Error> {
+    pub(crate) fn new(
+        config: &Config,
+        examples: Vec<Example>,
+        dropout: f64,
+    ) -> Result<Self, Error> {
         if examples.is_empty() {
             return Err(Error::Data { report: "there is no example to train on".into() });
         }

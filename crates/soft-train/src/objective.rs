@@ -120,9 +120,8 @@ impl BatchLoss<'_> {
     /// Flows to the logits; the entropy term only where its weight is not 0.
     pub fn parts(&self, logits: Tensor<2>, places: &[Place]) -> LossParts {
         let (device, dtype) = (logits.device(), logits.dtype());
-        let row_of = |values: Vec<f64>| {
-            soft_core::float_tensor(values, [places.len()], &device, dtype)
-        };
+        let row_of =
+            |values: Vec<f64>| soft_core::float_tensor(values, [places.len()], &device, dtype);
         let cross_entropy =
             soft_cross_entropy(logits.clone(), self.batch.truth(places, &device, dtype));
         let weights = row_of(places.iter().map(|&p| self.weight(p)).collect());

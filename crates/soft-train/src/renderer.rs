@@ -3,6 +3,7 @@
 //! The strategy prints the line itself, with full figures; this renderer only keeps Burn's own
 //! quiet, which prints a debug structure for every batch and no metric.
 
+use burn::train::LearnerSummary;
 use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, NumericEntry};
@@ -10,7 +11,6 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
-use burn::train::LearnerSummary;
 
 /// Shows nothing.
 #[derive(Debug, Default)]
@@ -19,7 +19,10 @@ pub(crate) struct Quiet;
 impl MetricsRendererTraining for Quiet {
     fn update_train(&mut self, _: MetricState) {}
     fn update_valid(&mut self, _: MetricState) {}
-    fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
+    fn on_train_end(
+        &mut self,
+        _: Option<LearnerSummary>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     }
 }
@@ -59,12 +62,7 @@ pub(crate) struct NoLog;
 impl MetricLogger for NoLog {
     fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
 
-    fn read_numeric(
-        &mut self,
-        _: &str,
-        _: usize,
-        _: &Split,
-    ) -> Result<Vec<NumericEntry>, String> {
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
         Ok(Vec::new())
     }
 

@@ -119,9 +119,8 @@ pub fn train(
         Problem::Ids { .. } => vec![Arm::Soft],
     };
     for (index, &arm) in trained.iter().enumerate() {
-        let sub_run = (index > 0)
-            .then(|| open_arm_dir(run_dir.path(), arm, options))
-            .transpose()?;
+        let sub_run =
+            (index > 0).then(|| open_arm_dir(run_dir.path(), arm, options)).transpose()?;
         let dir = sub_run.as_ref().unwrap_or(&run_dir);
         let of = arm::Training { config, problem: &problem, device, dir, arm, options };
         results.arms.extend(of.run()?);
@@ -180,10 +179,7 @@ fn table(config: &Config, problem: &Problem, run_dir: &RunDir, results: &Results
             "four times the steps: every arm goes on rising".to_owned(),
         ));
         next.push((
-            format!(
-                "cargo xtask train run.name={}-d16 model.d_model=16",
-                config.run.name
-            ),
+            format!("cargo xtask train run.name={}-d16 model.d_model=16", config.run.name),
             "half the width".to_owned(),
         ));
     }

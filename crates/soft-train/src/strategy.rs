@@ -23,8 +23,9 @@ use crate::run_dir::JsonlWriter;
 pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a checkpoint: (steps done, model, optimizer state).
-pub(crate) type SaveCheckpoint =
-    Box<dyn FnMut(usize, &Transformer, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send>;
+pub(crate) type SaveCheckpoint = Box<
+    dyn FnMut(usize, &Transformer, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
+>;
 
 /// A figure on held-out data and its name in `metrics.jsonl`; `None` where there is no such data.
 pub(crate) type Evaluate =
@@ -185,7 +186,8 @@ impl Steps<'_> {
         let loss = loss.map_or(0.0, |value| value.1);
         for (name, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
-                let what = format!("the {name} is {value}; lower train.lr or train.clip, or warm up");
+                let what =
+                    format!("the {name} is {value}; lower train.lr or train.clip, or warm up");
                 return Err(Error::Diverged { step: step as u64 + 1, what });
             }
         }

@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use burn::tensor::DType;
-use soft_core::{PipelineConfig, SoftPipeline};
+use soft_core::{Distribution, NoiseKey, PipelineConfig, SoftPipeline};
 use soft_model::{GenerateOptions, Mode, ModelFiles, Transformer, generate};
-use soft_tests::bench::{Ratio, interleaved, median, print_header, print_result, quick};
+use soft_tests::bench::{
+    Spread, interleaved, median, milliseconds, print_header, print_result, quick,
+};
 use soft_tests::{SMOLLM2, device, models_dir};
 
-const PROMPT: &str = "Question: Tom has 12 apples, gives 5 away and buys 9. How many has he?\nAnswer:";
+const PROMPT: &str =
+    "Question: Tom has 12 apples, gives 5 away and buys 9. How many has he?\nAnswer:";
 
 fn options(config: PipelineConfig, steps: usize, record: bool) -> GenerateOptions {
     GenerateOptions {
@@ -43,6 +46,37 @@ fn step_milliseconds(
     (last - first).as_secs_f64() * 1e3 / (starts.len() - 1) as f64
 }
 
+/// Milliseconds of what comes after the logits of a step: filters, draw or heaviest token, and
+/// the next input. On its own, since it is less than the noise of a whole step.
+fn choice_milliseconds(
+    model: &Transformer,
+    prompt: &[u32],
+    mode: Mode,
+    options: &GenerateOptions,
+) -> f64 {
+    let repeats = 32;
+    let logits = model.logits(model.embed(prompt, 1)).narrow(0, prompt.len() - 1, 1);
+    let embedding = model.embedding();
+    let keys = [NoiseKey { seed: 5, step: 0, row: 0, position: 0 }];
+    let total = milliseconds(|| {
+        for _ in 0..repeats {
+            let token = options.pipeline.apply(logits.clone(), &keys);
+            let next = match mode {
+                Mode::Soft => {
+                    assert_eq!(token.fed.to_rows(1).len(), 1);
+                    token.fed.mix(embedding.clone())
+                }
+                Mode::Hard => {
+                    let drawn = options.pipeline.draw(&token.probs, &keys);
+                    Distribution::one_hot(&drawn, &embedding).mix(embedding.clone())
+                }
+            };
+            drop(next.into_data());
+        }
+    });
+    total / f64::from(repeats)
+}
+
 fn main() {
     let Some(dir) = models_dir() else { return };
     let files = ModelFiles::open(&dir.join(SMOLLM2)).expect("the model opens");
@@ -52,7 +86,7 @@ fn main() {
     let tokenizer = files.tokenizer.as_ref().expect("the file holds a tokenizer");
     let prompt = tokenizer.encode(PROMPT, false).expect("text");
 
-    let (rounds, steps) = if quick() { (3, 6) } else { (15, 24) };
+    let (rounds, steps) = if quick() { (5, 8) } else { (31, 12) };
     let filters = PipelineConfig {
         temperature: 0.6,
         top_k: 30,
@@ -84,12 +118,18 @@ fn main() {
         measures.iter_mut().map(|measure| measure as &mut dyn FnMut() -> f64).collect();
     let times = interleaved(rounds, &mut measures);
 
-    println!("{:<16} {:>9} {:>9}   {}", "", "ms/step", "tokens/s", "soft step / this");
-    for ((name, _, _), own) in cases.iter().zip(&times) {
+    print!("{:<16} {:>9} {:>9} {:>14}", "", "ms/step", "tokens/s", "after logits");
+    println!("   soft step / this");
+    for ((name, mode, options), own) in cases.iter().zip(&times) {
         let ms = median(own);
-        println!("{name:<16} {ms:>9.2} {:>9.1}   {}", 1e3 / ms, Ratio::of(&times[0], own));
+        let ratio = Spread::of_ratios(&times[0], own);
+        let choice = match options.record {
+            true => "-".to_owned(),
+            false => format!("{:.3} ms", choice_milliseconds(&model, &prompt, *mode, options)),
+        };
+        println!("{name:<16} {ms:>9.2} {:>9.1} {choice:>14}   {ratio}", 1e3 / ms);
     }
     println!();
-    print_result("soft_step/hard_sampling", Ratio::of(&times[0], &times[1]).median, 1.03);
-    print_result("soft_step/greedy", Ratio::of(&times[0], &times[2]).median, 1.10);
+    print_result("soft_step/hard_sampling", Spread::of_ratios(&times[0], &times[1]).median, 1.03);
+    print_result("soft_step/greedy", Spread::of_ratios(&times[0], &times[2]).median, 1.10);
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use soft_model::Transformer;
 use soft_tests::bench::{
-    Ratio, batch, differentiate, flat_gradients, interleaved, median, milliseconds, model,
+    Spread, batch, differentiate, flat_gradients, interleaved, median, milliseconds, model,
     print_header, print_result, quick, relative_error,
 };
 use soft_tests::device;
@@ -48,10 +48,10 @@ fn times(device: &Device) {
     for ((name, _), own) in rollouts.iter().zip(&times) {
         let ms = median(own);
         let per_token = ms * 1e3 / (ROWS * positions) as f64;
-        println!("{name:<20} {ms:>9.2} {per_token:>13.2}   {}", Ratio::of(own, &times[0]));
+        println!("{name:<20} {ms:>9.2} {per_token:>13.2}   {}", Spread::of_ratios(own, &times[0]));
     }
     println!();
-    print_result("parallel_r2/teacher", Ratio::of(&times[1], &times[0]).median, 2.2);
+    print_result("parallel_r2/teacher", Spread::of_ratios(&times[1], &times[0]).median, 2.2);
 }
 
 /// Error of loss and gradient after each number of passes.
@@ -72,7 +72,7 @@ fn main() {
     times(&device);
     let soft = if quick() { 8 } else { 32 };
     let batch = batch(ROWS, soft / 2, soft, soft / 2);
-    for (name, scale) in [("fresh weights", 1.0), ("weights times 4", 4.0)] {
+    for (name, scale) in [("fresh weights", 1.0), ("weights times 2", 2.0), ("times 4", 4.0)] {
         convergence(name, &model(&device, 512, scale), &batch, soft + 1);
     }
 }

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use soft_tests::bench::{
-    batch, differentiate, growth_exponent, median, milliseconds, model, peak_megabytes,
+    Spread, batch, differentiate, growth_exponent, median, milliseconds, model, peak_megabytes,
     print_header, print_result, quick, reset_peak,
 };
 use soft_tests::device;
@@ -32,11 +32,15 @@ fn child(soft: usize, segment: usize) {
     let batch = batch(ROWS, PROMPT, soft, 1);
     reset_peak();
     let base = peak_megabytes();
-    let mut times = Vec::new();
-    for _ in 0..if quick() { 1 } else { 3 } {
-        times.push(milliseconds(|| drop(differentiate(&rollout, &model, &batch))));
-    }
+    let step = || milliseconds(|| drop(differentiate(&rollout, &model, &batch)));
+    let first = step();
+    // Of the first step: what later ones add is memory that the allocator keeps.
     let above = base.and_then(|base| Some(peak_megabytes()? - base)).unwrap_or(f64::NAN);
+    let repeats = if quick() { 0 } else { (512 / soft).clamp(2, 12) };
+    let mut times: Vec<f64> = (0..repeats).map(|_| step()).collect();
+    if times.is_empty() {
+        times.push(first);
+    }
     println!("{} {above}", median(&times));
 }
 
@@ -56,16 +60,29 @@ fn measure(soft: usize, segment: usize) -> Cost {
     }
 }
 
-/// Costs at every length, lengths interleaved, and the medians of all rounds.
-fn costs(lengths: &[usize], segment: usize, rounds: usize) -> Vec<Cost> {
-    let mut all = vec![Vec::new(); lengths.len()];
-    for _ in 0..rounds {
-        for (own, &soft) in all.iter_mut().zip(lengths) {
-            own.push(measure(soft, segment));
-        }
+/// Costs of every round at every length, lengths interleaved: `[round][length]`.
+fn costs(lengths: &[usize], segment: usize, rounds: usize) -> Vec<Vec<Cost>> {
+    (0..rounds).map(|_| lengths.iter().map(|&soft| measure(soft, segment)).collect()).collect()
+}
+
+/// Prints the costs of one segment length; returns the growth exponents of time and memory.
+fn report(name: &str, lengths: &[usize], costs: &[Vec<Cost>]) -> (f64, f64) {
+    for (i, &soft) in lengths.iter().enumerate() {
+        let of = |read: fn(&Cost) -> f64| {
+            median(&costs.iter().map(|round| read(&round[i])).collect::<Vec<_>>())
+        };
+        let (ms, megabytes) = (of(|cost| cost.ms), of(|cost| cost.megabytes));
+        println!("{name:<12} {soft:>5} {ms:>10.1} {:>9.2} {megabytes:>10.1}", ms / soft as f64);
     }
-    let middle = |own: &[Cost], of: fn(&Cost) -> f64| median(&own.iter().map(of).collect::<Vec<_>>());
-    all.iter().map(|own| Cost { ms: middle(own, |c| c.ms), megabytes: middle(own, |c| c.megabytes) }).collect()
+    let x: Vec<f64> = lengths.iter().map(|&soft| soft as f64).collect();
+    let exponent = |read: fn(&Cost) -> f64| {
+        let of_round =
+            |round: &Vec<Cost>| growth_exponent(&x, &round.iter().map(read).collect::<Vec<_>>());
+        Spread::of(&costs.iter().map(of_round).collect::<Vec<_>>())
+    };
+    let (time, memory) = (exponent(|cost| cost.ms), exponent(|cost| cost.megabytes));
+    println!("{name:<12} exponent of time {time}, of memory {memory}\n");
+    (time.median, memory.median)
 }
 
 fn main() {
@@ -75,7 +92,7 @@ fn main() {
         return child(number(2), number(3));
     }
     let (lengths, rounds): (&[usize], usize) =
-        if quick() { (&[16, 64], 1) } else { (&[16, 64, 256], 3) };
+        if quick() { (&[16, 64], 1) } else { (&[16, 64, 256], 5) };
     print_header(
         &device().autodiff(),
         &format!(
@@ -83,20 +100,10 @@ fn main() {
              process a case, {rounds} rounds; memory above the process's base after a small step"
         ),
     );
-    let x: Vec<f64> = lengths.iter().map(|&soft| soft as f64).collect();
-    let mut exponents = Vec::new();
     println!("{:<12} {:>5} {:>10} {:>9} {:>10}", "segment", "T", "ms", "ms / T", "peak MB");
-    for (name, segment) in [("16", 16), ("64", 64), ("one graph", usize::MAX)] {
-        let costs = costs(lengths, segment, rounds);
-        for (&soft, cost) in lengths.iter().zip(&costs) {
-            let each = cost.ms / soft as f64;
-            println!("{name:<12} {soft:>5} {:>10.1} {each:>9.2} {:>10.1}", cost.ms, cost.megabytes);
-        }
-        let time = growth_exponent(&x, &costs.iter().map(|c| c.ms).collect::<Vec<_>>());
-        let memory = growth_exponent(&x, &costs.iter().map(|c| c.megabytes).collect::<Vec<_>>());
-        println!("{name:<12} growth: time T^{time:.2}, memory T^{memory:.2}\n");
-        exponents.push((time, memory));
-    }
+    let cases = [("16", 16), ("64", 64), ("one graph", usize::MAX)];
+    let exponents =
+        cases.map(|(name, segment)| report(name, lengths, &costs(lengths, segment, rounds)));
     print_result("sequential_time_exponent", exponents[0].0, 1.15);
     print_result("sequential_memory_exponent", exponents[0].1, 1.15);
 }

@@ -53,14 +53,14 @@ impl Parallel {
             width: loss.batch.columns(),
         };
         let hidden = self.last_hidden(&run, model);
-        let logits =
-            model.output_head().logits(predictions(hidden, &scored, 0, run.width));
+        let logits = model.output_head().logits(predictions(hidden, &scored, 0, run.width));
         loss.parts(logits, &scored)
     }
 
     fn last_hidden(&self, run: &Run<'_>, model: &Transformer) -> Tensor<2> {
         let passes = if run.soft.is_empty() { 1 } else { self.passes };
-        let with_gradient = if self.grad_passes == 0 { passes } else { self.grad_passes.min(passes) };
+        let with_gradient =
+            if self.grad_passes == 0 { passes } else { self.grad_passes.min(passes) };
         let constant = passes - with_gradient;
         let mut fed = run.truth(model);
         if constant > 0 {

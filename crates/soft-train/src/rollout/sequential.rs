@@ -135,7 +135,8 @@ impl<'a> Run<'a> {
     fn new(model: &'a Transformer, loss: &'a BatchLoss<'a>, context: &'a StepContext) -> Self {
         let batch = loss.batch;
         let columns = batch.columns();
-        let is_soft = |&column: &usize| (0..batch.len()).any(|row| batch.feeds_mixture(row, column));
+        let is_soft =
+            |&column: &usize| (0..batch.len()).any(|row| batch.feeds_mixture(row, column));
         let mut starts = vec![0];
         starts.extend((1..columns).filter(is_soft));
         starts.push(columns);
@@ -247,9 +248,10 @@ impl<'a> Run<'a> {
     /// Loss of the positions that a span predicts.
     fn span_loss(&self, span: usize, hidden: &Tensor<2>, head: &OutputHead) -> Option<LossParts> {
         let Span { start, end } = self.spans[span];
-        let places = self.loss.batch.places(start + 1..end + 1, |row, position| {
-            self.loss.counts(Place { row, position })
-        });
+        let places = self
+            .loss
+            .batch
+            .places(start + 1..end + 1, |row, position| self.loss.counts(Place { row, position }));
         if places.is_empty() {
             return None;
         }

@@ -45,8 +45,7 @@ impl Training<'_> {
     pub(super) fn run(&self) -> Result<Vec<ArmResult>, Error> {
         let config = self.config;
         let device = self.device.clone().autodiff();
-        let restored =
-            checkpoint::restore(self.dir.path(), config, &self.options.resume, &device)?;
+        let restored = checkpoint::restore(self.dir.path(), config, &self.options.resume, &device)?;
         let (model, optimizer, first_step, checkpoint) = match restored {
             Some(restored) => {
                 self.dir.truncate_after(restored.step as u64)?;
@@ -229,8 +228,7 @@ impl Training<'_> {
             result.steps = config.train.steps as u64;
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
             result.seconds = seconds;
-            result.published =
-                task.published(arm, shape.n_layers, shape.n_heads, shape.d_model);
+            result.published = task.published(arm, shape.n_layers, shape.n_heads, shape.d_model);
             result.checkpoint = checkpoint.display().to_string();
             result.parameters = checkpoint::parameters(model);
             result.learning_rate = config.train.lr;

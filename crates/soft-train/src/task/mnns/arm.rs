@@ -12,7 +12,9 @@ impl Mnns {
     /// `Soft`: `<BOS>`, the digits, then one position a digit. All but the last of these are soft,
     /// with the sums reachable by then as truth (input ids there are the sums of the chosen path,
     /// which are never fed); the last has the answer as truth and is never fed either. Only these
-    /// are scored. `Hard` and `NoThought`: every token after `<BOS>` is scored.
+    /// are scored. `Hard` and `NoThought`: every token after the digits is scored. (The published
+    /// lines score the digits too, which are random: the discrete arms then learn far more slowly,
+    /// and `NoThought` not at all within 6,000 steps.)
     ///
     /// # Errors
     ///
@@ -99,7 +101,8 @@ impl Mnns {
 
     fn hard_line(&self, problem: &Problem, arrows: &[u32], sums: &[u32]) -> Result<Example, Error> {
         let prompt = self.prompt(problem)?;
-        Ok(Example::from_tokens(&[&prompt, arrows, sums, &[Vocabulary::EOS]].concat(), 0))
+        let line = [&prompt, arrows, sums, &[Vocabulary::EOS]].concat();
+        Ok(Example::from_tokens(&line, prompt.len()))
     }
 
     fn sum(&self, sum: i64) -> Result<u32, Error> {
