@@ -116,3 +116,40 @@ pub fn ragged_batch() -> Batch {
         row(&[3, 7, 7, 2, 1, 6, 13, 14, 15], &[2, 6, 7], &[], &[6]),
     ])
 }
+
+/// A small configuration of every family with its peculiarity: grouped heads (Llama, tied and
+/// not), a sliding window of 3 (Mistral), biases (Qwen2), head norms and heads wider than
+/// `d_model / n_heads` (Qwen3), learned positions (GPT-2).
+pub fn every_family() -> Vec<(&'static str, ModelConfig)> {
+    let config = tiny_config;
+    vec![
+        ("llama", config(Family::Llama)),
+        ("untied llama", ModelConfig { tied_embeddings: false, ..config(Family::Llama) }),
+        ("mistral", ModelConfig { sliding_window: Some(3), ..config(Family::Mistral) }),
+        ("qwen2", ModelConfig { qkv_bias: true, ..config(Family::Qwen2) }),
+        ("qwen3", ModelConfig { head_dim: 8, ..config(Family::Qwen3) }),
+        ("gpt2", config(Family::Gpt2)),
+    ]
+}
+
+/// An f32 model of the configuration on [`device`] whose every parameter matters: matrices as
+/// those of [`tiny_model`], biases not 0 and norms not 1.
+pub fn lively_model(config: &ModelConfig) -> Transformer {
+    use burn::module::{Module, ModuleMapper, Param};
+    use burn::tensor::Tensor;
+    struct Uneven;
+    impl ModuleMapper for Uneven {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let dims = param.val().dims();
+            if dims[0] != 1 {
+                return param;
+            }
+            param.map(|x| {
+                let uneven = (0..dims.iter().product::<usize>()).map(|i| (i as f64).sin() * 0.3);
+                x.clone() + soft_core::float_tensor(uneven.collect(), dims, &x.device(), x.dtype())
+            })
+        }
+    }
+    let model = Transformer::from_seed(config, 7, &device(), DType::F32);
+    scale_weights(model, 12.0).map(&mut Uneven)
+}

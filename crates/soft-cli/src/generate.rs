@@ -29,13 +29,14 @@ pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> 
     let rows = prompts.iter().map(|prompt| encode(prompt, &files, resolved.config.generate.chat));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let model = load(&files, &resolved)?;
-    let options = options(&resolved, &files, arguments.json || arguments.trace.is_some())?;
+    let mut options = options(&resolved, &files, arguments.json || arguments.trace.is_some())?;
     let mut sink = Sink::new(arguments, prompts.len() > 1)?;
     for (prompts, rows) in prompts.chunks(BATCH).zip(rows.chunks(BATCH)) {
         let mode = resolved.config.soft.mode.into();
         let progress = Progress::new(format!("generating from {} prompt(s)", rows.len()));
         let made = soft_model::generate(&model, rows, &|_, _| mode, &options, &mut |_, _| {})?;
         drop(progress);
+        options.first_row += rows.len() as u32;
         for ((prompt, ids), generation) in prompts.iter().zip(rows).zip(&made) {
             sink.write(&Made { prompt, ids, generation, tokenizer: files.tokenizer.as_ref() })?;
         }

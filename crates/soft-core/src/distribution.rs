@@ -8,6 +8,10 @@ use crate::{host_values, int_tensor};
 ///
 /// Feeding one hard token is the sparse case with k = 1 and weight 1; there is no other path.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is a handle; boxing one would only add a step"
+)]
 pub enum Distribution {
     /// Weights of every token: `[batch, vocab]`.
     Dense(Tensor<2>),

@@ -272,6 +272,10 @@ impl SoftPipeline {
 
 /// Scores before the softmax: the whole vocabulary, or candidates of which some are dropped.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor is a handle; boxing one would only add a step"
+)]
 enum Scores {
     Dense(Tensor<2>),
     Sparse { scores: Tensor<2>, ids: Tensor<2, Int>, dropped: Option<Tensor<2, Bool>> },

@@ -69,3 +69,9 @@ impl MetricLogger for NoLog {
     fn log_metric_definition(&mut self, _: MetricDefinition) {}
     fn log_epoch_summary(&mut self, _: EpochSummary) {}
 }
+
+/// Prints a line; a reader that has gone away does not end the training.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

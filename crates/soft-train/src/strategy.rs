@@ -17,6 +17,7 @@ use soft_model::Transformer;
 use crate::error::Error;
 use crate::feed::StepFeed;
 use crate::learner::{SoftLearner, StepItem, metric_name};
+use crate::renderer::say;
 use crate::run_dir::JsonlWriter;
 
 /// Set by a signal handler: the run stops after the step in progress, with a checkpoint.
@@ -212,7 +213,7 @@ impl Steps<'_> {
         }))?;
         let done = step + 1;
         if job.print_lines && (done.is_multiple_of(job.log_every) || done == job.steps) {
-            println!(
+            say(format_args!(
                 "{} step {done:>5}/{} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | \
                  guidance {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e} | {rate:.0} tok/s",
                 job.label,
@@ -220,8 +221,8 @@ impl Steps<'_> {
                 value(metric_name::LOSS),
                 value(metric_name::CROSS_ENTROPY),
                 value(metric_name::ENTROPY),
-                figures.grad_norm,
-            );
+                figures.grad_norm
+            ));
         }
         let mut item = figures.item.clone();
         item.values.extend([
@@ -240,7 +241,10 @@ impl Steps<'_> {
         let Some((name, value)) = (self.job.evaluate)(&model.valid())? else { return Ok(()) };
         self.job.metrics.append(&json!({ "step": done, name: value }))?;
         if self.job.print_lines {
-            println!("{} step {done:>5}/{} | {name} {value:.4}", self.job.label, self.job.steps);
+            say(format_args!(
+                "{} step {done:>5}/{} | {name} {value:.4}",
+                self.job.label, self.job.steps
+            ));
         }
         let item = StepItem { values: vec![(metric_name::ACCURACY, value)] };
         let progress = Progress::new(done, self.job.steps, Some("steps".to_owned()));

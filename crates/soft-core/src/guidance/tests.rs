@@ -117,10 +117,10 @@ fn clamp_of_one_token_has_the_closed_form() {
         let share = [0.35, 0.8];
         let fed = full(&guide(p.clone(), &y, &share, GuidanceForm::Clamp), VOCAB);
         let (p, y) = (full(&p, VOCAB), full(&y, VOCAB));
-        for row in 0..2 {
+        for (row, share) in share.iter().enumerate() {
             let at = row * VOCAB..(row + 1) * VOCAB;
             let p_y: f64 = p[at.clone()].iter().zip(&y[at.clone()]).map(|(p, y)| p * y).sum();
-            let l = f64::max(0.0, (share[row] - p_y) / (1.0 - p_y));
+            let l = f64::max(0.0, (share - p_y) / (1.0 - p_y));
             assert!(l > 0.1);
             for i in at {
                 assert!((fed[i] - ((1.0 - l) * p[i] + l * y[i])).abs() < 1e-15);

@@ -37,7 +37,8 @@ fn message(config: PipelineConfig) -> String {
 #[test]
 fn the_default_feeds_the_softmax() {
     let z = spread(1, 50, 8.0);
-    let token = pipeline(PipelineConfig::default()).apply(rows(&[z.clone()], DType::F64), &[]);
+    let token =
+        pipeline(PipelineConfig::default()).apply(rows(std::slice::from_ref(&z), DType::F64), &[]);
     let total: f64 = z.iter().map(|z| z.exp()).sum();
     let Distribution::Dense(fed) = token.fed else { panic!("nothing is filtered") };
     for (found, z) in host_values(fed).iter().zip(z) {
@@ -82,7 +83,7 @@ fn the_limit_of_low_temperature_is_the_argmax() {
 fn kept_mass_is_the_unfiltered_probability_of_the_kept_tokens() {
     let z = spread(4, 600, 9.0);
     let total: f64 = z.iter().map(|z| (z / 0.8).exp()).sum();
-    let logits = rows(&[z.clone()], DType::F64);
+    let logits = rows(std::slice::from_ref(&z), DType::F64);
     for (top_k, top_p) in [(7, 1.0), (0, 0.9), (40, 0.5)] {
         let config = PipelineConfig { temperature: 0.8, top_k, top_p, ..Default::default() };
         let filtered = pipeline(config);

@@ -29,7 +29,7 @@ pub(super) fn validate(c: &ModelConfig) -> Result<(), Refusal> {
     in_range("n_kv_heads", c.n_kv_heads, c.n_heads)?;
     in_range("head_dim", c.head_dim, MAX_WIDTH)?;
     in_range("max_positions", c.max_positions, MAX_POSITIONS)?;
-    if c.n_heads % c.n_kv_heads != 0 {
+    if !c.n_heads.is_multiple_of(c.n_kv_heads) {
         let problem = format!("found {}, which does not divide {} heads", c.n_kv_heads, c.n_heads);
         return refuse("n_kv_heads", problem);
     }
@@ -50,7 +50,7 @@ fn positions(c: &ModelConfig) -> Result<(), Refusal> {
     let Positions::Rotary { theta, scaling } = c.positions else {
         return in_range("max_positions", c.max_positions, MAX_LEARNED_POSITIONS);
     };
-    if c.head_dim % 2 != 0 {
+    if !c.head_dim.is_multiple_of(2) {
         return refuse("head_dim", format!("found {}, rotary positions need it even", c.head_dim));
     }
     if !(theta.is_finite() && theta >= 1.0) {

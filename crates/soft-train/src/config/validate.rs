@@ -115,13 +115,6 @@ fn schedules(config: &Config, place: Place<'_>) -> Vec<Found> {
         );
         problems.push(found(place, &["guidance.end", "guidance.schedule"], message));
     }
-    if train.warmup > train.steps {
-        let message = format!(
-            "`train.warmup` is {} and `train.steps` is {}; expected a warm-up within the training",
-            train.warmup, train.steps
-        );
-        problems.push(found(place, &["train.warmup", "train.steps"], message));
-    }
     if train.schedule != LrSchedule::Constant && train.min_lr > train.lr {
         let message = format!(
             "`train.min_lr` is {} and `train.lr` is {}; expected a smaller one",

@@ -24,7 +24,7 @@ use crate::learner::{Setup, SoftLearner, metric_name};
 use crate::learning_rate::LearningRate;
 use crate::metric::ScalarMetric;
 use crate::objective::{BatchLoss, Objective, StepTotals};
-use crate::renderer::{NoLog, Quiet};
+use crate::renderer::{NoLog, Quiet, say};
 use crate::results::ArmResult;
 use crate::rollout::{Parallel, Rollout, Sequential, StepContext};
 use crate::run_dir::RunDir;
@@ -49,7 +49,7 @@ impl Training<'_> {
         let (model, optimizer, first_step, checkpoint) = match restored {
             Some(restored) => {
                 self.dir.truncate_after(restored.step as u64)?;
-                println!("{}: going on from {}", self.arm, restored.path.display());
+                say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
                 let path = Some(restored.path);
                 (restored.model, Some(restored.optimizer), restored.step, path)
             }
@@ -209,9 +209,9 @@ impl Training<'_> {
     ) -> Result<Vec<ArmResult>, Error> {
         let Problem::Mnns(task) = self.problem else {
             if let Some((name, value)) = (self.evaluation()?)(model)? {
-                println!("{name} {value:.4}");
+                say(format_args!("{name} {value:.4}"));
             }
-            println!("checkpoint: {}", checkpoint.display());
+            say(format_args!("checkpoint: {}", checkpoint.display()));
             return Ok(Vec::new());
         };
         let config = self.config;

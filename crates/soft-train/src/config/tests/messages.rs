@@ -180,10 +180,6 @@ fn settings_that_contradict_are_refused() {
             "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\" or \"cosine\"",
         ),
         (
-            "[train]\nsteps = 10\nwarmup = 20",
-            "my.toml:3:10: `train.warmup` is 20 and `train.steps` is 10; expected a warm-up within the training",
-        ),
-        (
             "[train]\nschedule = \"cosine\"\nmin_lr = 1.0",
             "my.toml:3:10: `train.min_lr` is 1 and `train.lr` is 0.001; expected a smaller one",
         ),
@@ -263,10 +259,10 @@ fn a_configuration_made_in_code_is_checked_too() {
     let mut config = Config::default();
     assert_eq!(config.validate(), Ok(()));
     config.soft.top_p = 1.5;
-    config.train.warmup = 9999;
+    config.soft.min_p = -1.0;
     let expected = "2 problems in the configuration\n  \
         default: `soft.top_p` is 1.5; expected a number from 0 to 1\n  \
-        default: `train.warmup` is 9999 and `train.steps` is 1000; expected a warm-up within the training";
+        default: `soft.min_p` is -1; expected a number from 0 to 1";
     assert_eq!(config.validate().unwrap_err().to_string(), expected);
     let mut config = Config::default();
     config.run.seed = u64::MAX;

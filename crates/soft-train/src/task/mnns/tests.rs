@@ -95,7 +95,7 @@ fn the_lines_of_the_arms_read_as_documented() {
     };
     let (text, example) = line(Arm::Hard);
     assert_eq!(text, "<BOS> D3 D1 D2 D5 -> S3 S4 S6 S1 <EOS>");
-    assert_eq!(example.weight[1..], [1.0; 10]);
+    assert_eq!(example.weight, [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
     assert_eq!(example.len(), task.max_positions());
     let (text, _) = line(Arm::NoThought);
     assert_eq!(text, "<BOS> D3 D1 D2 D5 -> -> -> -> S1 <EOS>");

@@ -1,0 +1,568 @@
+//! Whole runs of the trainer on problems that take it seconds: what it computes, what it writes,
+//! and that it goes on from a checkpoint as if it had never stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::DType;
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use soft_core::SoftPipeline;
+use soft_model::{GenerateOptions, ModelFiles, Transformer, generate, score};
+use soft_tests::device;
+use soft_train::Error;
+use soft_train::checkpoint_dir::verify;
+use soft_train::config::{Arm, Loader};
+use soft_train::run::{Resume, TrainOptions, Trained, train};
+use soft_train::task::mnns::Mnns;
+use tempfile::TempDir;
+
+const TINY: &str = r#"
+[model]
+d_model = 16
+n_layers = 2
+n_heads = 2
+[task]
+name = "mnns"
+digits = 3
+digit_max = 5
+[train]
+steps = 20
+micro_batch = 8
+lr = 1e-2
+[log]
+every = 1000
+"#;
+
+/// A folder for runs, deleted at the end.
+struct Runs(TempDir);
+
+impl Runs {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn try_train(&self, name: &str, settings: &[String], resume: Resume) -> Result<Trained, Error> {
+        let own = [format!("run.dir={:?}", self.0.path()), format!("run.name={name:?}")];
+        let loader = Loader::new().text("tiny", TINY).overrides(own).overrides(settings);
+        let options = TrainOptions { resume, dashboard: false };
+        train(&loader.load()?, &device(), &options)
+    }
+
+    fn train(&self, name: &str, settings: &[&str]) -> Trained {
+        self.resumed(name, settings, Resume::Never)
+    }
+
+    fn resumed(&self, name: &str, settings: &[&str], resume: Resume) -> Trained {
+        self.try_train(name, &owned(settings), resume).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    fn error(&self, name: &str, settings: &[&str], resume: Resume) -> Error {
+        self.try_train(name, &owned(settings), resume).expect_err("must be refused")
+    }
+}
+
+fn owned(settings: &[&str]) -> Vec<String> {
+    settings.iter().map(ToString::to_string).collect()
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&read(path)).expect("JSON")
+}
+
+fn metrics(run_dir: &Path) -> Vec<Value> {
+    let text = String::from_utf8(read(&run_dir.join("metrics.jsonl"))).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// One key of every step's record.
+fn series(run_dir: &Path, key: &str) -> Vec<f64> {
+    let steps = metrics(run_dir);
+    steps
+        .iter()
+        .filter_map(|record| record.get(key))
+        .map(|v| v.as_f64().expect("a number"))
+        .collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn assert_falls(run_dir: &Path, what: &str) {
+    let losses = series(run_dir, "loss");
+    let (first, last) = (mean(&losses[..5]), mean(&losses[losses.len() - 5..]));
+    assert!(last < 0.95 * first, "{what}: the loss went from {first} to {last}");
+}
+
+fn checkpoint(run_dir: &Path, step: usize) -> PathBuf {
+    run_dir.join("checkpoints").join(format!("step-{step:06}"))
+}
+
+/// Names, shapes and bytes of every tensor in a file, sorted; nothing where there is no file.
+fn tensors(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    if !path.exists() {
+        return Vec::new();
+    }
+    let bytes = read(path);
+    let stored = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut all: Vec<_> = stored
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
+        .collect();
+    all.sort();
+    all
+}
+
+fn values(path: &Path) -> Vec<f32> {
+    let bytes = tensors(path).into_iter().flat_map(|(_, _, bytes)| bytes).collect::<Vec<u8>>();
+    bytes.chunks_exact(4).map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
+}
+
+/// Everything that a run computed up to a step.
+fn assert_same_outcome(a: &Path, b: &Path, step: usize, what: &str) {
+    let (at, bt) = (checkpoint(a, step), checkpoint(b, step));
+    for file in ["model.safetensors", "soft_adapter.safetensors", "optimizer.bpk", "state.json"] {
+        let present = [&at, &bt].map(|folder| folder.join(file).exists());
+        assert_eq!(present[0], present[1], "{what}: {file}");
+        let same = !present[0] || read(&at.join(file)) == read(&bt.join(file));
+        assert!(same, "{what}: {file} differs");
+    }
+    let lines = |run: &Path| String::from_utf8(read(&run.join("metrics.jsonl"))).expect("UTF-8");
+    assert_eq!(lines(a), lines(b), "{what}");
+}
+
+fn open(folder: &Path) -> (ModelFiles, Transformer) {
+    let files = ModelFiles::open(folder).expect("a checkpoint is a model");
+    let model = Transformer::open(&files, &device(), DType::F32).expect("its tensors fit");
+    (files, model)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not() {
+    let runs = Runs::new();
+    let settings = ["model.dropout=0.1", "soft.noise=gumbel", "rollout.kind=parallel"];
+    let a = runs.train("a", &settings).run_dir;
+    let b = runs.train("b", &settings).run_dir;
+    assert_same_outcome(&a, &b, 20, "same seed");
+    let c = runs.train("c", &[&settings[..], &["run.seed=43"]].concat()).run_dir;
+    let weights = |run: &Path| tensors(&checkpoint(run, 20).join("model.safetensors"));
+    assert_ne!(weights(&a), weights(&c));
+    assert_ne!(series(&a, "loss"), series(&c, "loss"));
+}
+
+/// Twenty steps at once against seven and then thirteen.
+fn assert_resumes(kind: &[&str]) {
+    let runs = Runs::new();
+    for grad_accum in ["train.grad_accum=1", "train.grad_accum=3"] {
+        let noisy = ["model.dropout=0.1", "soft.noise=gumbel", "train.micro_batch=4", grad_accum];
+        let settings = [&noisy[..], &["guidance.start=0.5", "train.warmup=3"], kind].concat();
+        let straight = runs.train(&format!("straight-{grad_accum}"), &settings).run_dir;
+        let name = format!("stopped-{grad_accum}");
+        runs.train(&name, &[&settings[..], &["train.steps=7"]].concat());
+        let resumed = runs.resumed(&name, &settings, Resume::Auto).run_dir;
+        assert_same_outcome(&straight, &resumed, 20, &format!("{kind:?} {grad_accum}"));
+        assert_eq!(metrics(&resumed).len(), 20);
+    }
+}
+
+#[test]
+fn a_resumed_training_is_the_uninterrupted_one_to_the_bit() {
+    assert_resumes(&["rollout.kind=parallel"]);
+}
+
+#[test]
+fn a_resumed_sequential_training_is_the_uninterrupted_one_to_the_bit() {
+    assert_resumes(&["rollout.kind=sequential", "rollout.segment=1"]);
+}
+
+#[test]
+fn a_resumed_low_rank_training_is_the_uninterrupted_one_to_the_bit() {
+    assert_resumes(&["rollout.kind=parallel", "low_rank.rank=3", "low_rank.alpha=7.3"]);
+}
+
+#[test]
+fn a_resumed_prefix_training_is_the_uninterrupted_one_to_the_bit() {
+    assert_resumes(&["rollout.kind=parallel", "prefix.tokens=2"]);
+}
+
+#[test]
+fn a_run_goes_on_from_a_checkpoint_that_is_named_and_forgets_what_came_after() {
+    let runs = Runs::new();
+    let settings = ["save.every=7", "save.keep=10", "eval.every=5", "eval.limit=8"];
+    let straight = runs.train("straight", &settings).run_dir;
+    let again = runs.train("again", &settings).run_dir;
+    let seven = Resume::From(checkpoint(&again, 7));
+    let settings = ["save.every=5", "save.keep=1", "eval.every=5", "eval.limit=8"];
+    runs.resumed("again", &settings, seven);
+    assert_same_outcome(&straight, &again, 20, "from step 7");
+    assert!(!checkpoint(&again, 14).exists(), "a checkpoint of the abandoned branch");
+}
+
+#[test]
+fn a_checkpoint_to_go_on_from_that_is_not_of_the_run_is_refused() {
+    let runs = Runs::new();
+    let run = runs.train("run", &["train.steps=3"]).run_dir;
+    let other = runs.train("other", &["train.steps=3"]).run_dir;
+    for path in [checkpoint(&run, 2), checkpoint(&other, 3), PathBuf::from("nowhere")] {
+        let error = runs.error("run", &["train.steps=5"], Resume::From(path.clone()));
+        assert_eq!(error.exit_code(), 4, "{error}");
+        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
+    let error = runs.error("run", &["train.lr=1e-4"], Resume::Auto);
+    assert_eq!(error.exit_code(), 2, "{error}");
+    assert!(error.to_string().contains("train.lr"), "{error}");
+}
+
+#[test]
+fn a_batch_cut_into_micro_batches_gives_the_same_steps() {
+    let runs = Runs::new();
+    let run = |micro_batch: usize, grad_accum: usize| {
+        let cut =
+            [format!("train.micro_batch={micro_batch}"), format!("train.grad_accum={grad_accum}")];
+        let settings = ["model.dropout=0.1", "soft.noise=gumbel", "rollout.kind=parallel"];
+        let more = ["train.steps=5", "guidance.start=0.3", "objective.entropy_beta=0.1"];
+        let settings = [&settings[..], &more, &[cut[0].as_str(), cut[1].as_str()]].concat();
+        runs.train(&format!("cut-{micro_batch}"), &settings).run_dir
+    };
+    let whole = run(8, 1);
+    for (micro_batch, grad_accum) in [(4, 2), (1, 8)] {
+        let cut = run(micro_batch, grad_accum);
+        for key in ["loss", "cross_entropy", "entropy", "grad_norm", "num_tokens"] {
+            for (a, b) in series(&whole, key).iter().zip(series(&cut, key)) {
+                assert!((a - b).abs() < 1e-5 * a.abs().max(1.0), "{micro_batch} {key}: {a} {b}");
+            }
+        }
+        let weights = |run: &Path| values(&checkpoint(run, 5).join("model.safetensors"));
+        let pairs = weights(&whole).into_iter().zip(weights(&cut));
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{micro_batch}: weights differ by {worst}");
+    }
+}
+
+/// Lines that count upwards from two starts, and a few of them held out.
+fn write_counting_lines(runs: &Runs, soft: bool) -> [String; 2] {
+    let line = |start: u32| {
+        let ids: Vec<u32> = (0..8).map(|t| (start + t) % 12).collect();
+        match soft {
+            true => json!({
+                "ids": ids, "soft": [0, 0, 1, 1, 0, 0, 0, 0], "weight": [0, 0, 1, 1, 1, 1, 1, 1]
+            }),
+            false => json!({ "ids": ids }),
+        }
+    };
+    let file = |name: &str, starts: std::ops::Range<u32>| {
+        let path = runs.path(name);
+        let lines: Vec<String> = starts.map(|start| line(start).to_string()).collect();
+        fs::write(&path, lines.join("\n") + "\n").expect("written");
+        path.display().to_string()
+    };
+    let (train, valid) = (file("train.jsonl", 0..12), file("valid.jsonl", 3..6));
+    [format!("data.train={train:?}"), format!("data.valid={valid:?}")]
+}
+
+/// Trains additions to a frozen base; the base must not move, and the checkpoint must hold what
+/// was evaluated.
+fn assert_trains_beside_a_frozen_base(addition: &[&str]) {
+    let runs = Runs::new();
+    let data = write_counting_lines(&runs, false);
+    let ids = ["task.name=ids", data[0].as_str(), data[1].as_str()];
+    let base = roomy_base(&runs);
+    let path = format!("model.path={:?}", base.display().to_string());
+    let kept = ["save.every=10", "save.keep=3", "eval.every=10", path.as_str()];
+    let run = runs.train("added", &[&ids[..], &kept, addition].concat()).run_dir;
+    let (ten, twenty) = (checkpoint(&run, 10), checkpoint(&run, 20));
+    let weights = |folder: &Path| tensors(&folder.join("model.safetensors"));
+    assert_eq!(weights(&base), weights(&twenty), "the base moved");
+    let added = |folder: &Path| tensors(&folder.join("soft_adapter.safetensors"));
+    for (a, b) in added(&ten).iter().zip(added(&twenty)) {
+        assert_eq!((&a.0, &a.1), (&b.0, &b.1));
+        assert_ne!(a.2, b.2, "{} did not change", a.0);
+    }
+    assert!(!added(&twenty).is_empty());
+    assert_falls(&run, &addition.join(" "));
+    let evaluated = series(&run, "valid/cross_entropy")[0];
+    let found = mean_nll(&ten, 3..6);
+    assert!((evaluated - found).abs() < 1e-5, "evaluated {evaluated}, reopened {found}");
+    assert!((mean_nll(&base, 3..6) - found).abs() > 1e-2, "the addition does nothing");
+}
+
+/// A model for the counting lines with positions to spare, which a prefix takes.
+fn roomy_base(runs: &Runs) -> PathBuf {
+    let path = runs.path("long.jsonl");
+    fs::write(&path, json!({ "ids": (0..12).collect::<Vec<u32>>() }).to_string()).expect("written");
+    let data = format!("data.train={:?}", path.display().to_string());
+    let run = runs.train("base", &["task.name=ids", &data, "train.steps=3"]).run_dir;
+    checkpoint(&run, 3)
+}
+
+fn mean_nll(folder: &Path, starts: std::ops::Range<u32>) -> f64 {
+    let (_, model) = open(folder);
+    let of = |start: u32| {
+        let ids: Vec<u32> = (0..8).map(|t| (start + t) % 12).collect();
+        score(&model, &ids).expect("it fits").nll_mean.expect("8 tokens")
+    };
+    mean(&starts.map(of).collect::<Vec<_>>())
+}
+
+#[test]
+fn low_rank_branches_train_beside_a_base_that_stays_to_the_bit() {
+    let targets = r#"low_rank.targets=["q_proj", "v_proj", "down_proj"]"#;
+    assert_trains_beside_a_frozen_base(&["low_rank.rank=4", targets]);
+}
+
+#[test]
+fn a_prefix_trains_beside_a_base_that_stays_to_the_bit() {
+    assert_trains_beside_a_frozen_base(&["prefix.tokens=2", "train.lr=0.1"]);
+}
+
+#[test]
+fn every_rollout_learns() {
+    let rollouts: [&[&str]; 4] = [
+        &["rollout.kind=teacher"],
+        &["rollout.kind=sequential", "rollout.segment=1", "guidance.start=0"],
+        &["rollout.kind=sequential", "rollout.segment=2", "guidance.start=0.5"],
+        &["rollout.kind=parallel", "rollout.passes=2", "guidance.start=0.5"],
+    ];
+    let runs = Runs::new();
+    for (number, rollout) in rollouts.iter().enumerate() {
+        let run = runs.train(&format!("rollout-{number}"), rollout).run_dir;
+        assert_falls(&run, &rollout.join(" "));
+    }
+}
+
+#[test]
+fn the_share_of_truth_follows_its_schedule() {
+    let runs = Runs::new();
+    let settings = [
+        "rollout.kind=parallel",
+        "guidance.schedule=linear",
+        "guidance.start=1",
+        "guidance.end=0.2",
+        "guidance.hold=4",
+        "guidance.steps=8",
+    ];
+    let run = runs.train("run", &settings).run_dir;
+    let expected = (0..20).map(|step: i32| 1.0 - 0.1 * f64::from((step - 4).clamp(0, 8)));
+    for (step, (found, expected)) in series(&run, "guidance").iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-12, "step {step}: {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn the_learning_rate_follows_its_schedule() {
+    let runs = Runs::new();
+    let settings = ["train.schedule=linear", "train.warmup=4", "train.min_lr=1e-3"];
+    let rates = series(&runs.train("run", &settings).run_dir, "learning_rate");
+    let expected = |step: usize| match step {
+        0..4 => 1e-2 * (step + 1) as f64 / 4.0,
+        _ => 1e-2 - 9e-3 * (step - 4) as f64 / 15.0,
+    };
+    for (step, rate) in rates.iter().enumerate() {
+        assert!((rate - expected(step)).abs() < 1e-12, "step {step}: {rate} {}", expected(step));
+    }
+}
+
+#[test]
+fn the_entropy_term_sharpens_the_soft_positions() {
+    let runs = Runs::new();
+    let entropy = |beta: &str| {
+        let settings = [format!("objective.entropy_beta={beta}")];
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let run = runs.train(&format!("beta{beta}"), &settings).run_dir;
+        mean(&series(&run, "entropy")[15..])
+    };
+    let (spread, plain, sharp) = (entropy("-1"), entropy("0"), entropy("1"));
+    assert!(sharp < 0.9 * plain && plain < spread, "{sharp} {plain} {spread}");
+}
+
+#[test]
+fn a_run_directory_holds_the_files_and_keys_of_the_contract() {
+    let runs = Runs::new();
+    let arms = r#"eval.arms=["soft", "hard", "no_thought", "soft_fed_hard"]"#;
+    let settings = [arms, "save.every=8", "save.keep=2", "train.grad_accum=2"];
+    let trained = runs.train("run", &settings);
+    let run = trained.run_dir;
+    let config = String::from_utf8(read(&run.join("config.toml"))).expect("UTF-8");
+    let again = Loader::new().text("config.toml", config).load().expect("it is complete");
+    assert_eq!(again.config.train.grad_accum, 2);
+    let environment = read_json(&run.join("environment.json"));
+    for key in ["device", "versions", "revision", "seed"] {
+        assert!(environment.get(key).is_some(), "{key}");
+    }
+    let names = ["soft", "hard", "no_thought", "soft_fed_hard"];
+    let results = read_json(&run.join("results.json"));
+    let arms = results["arms"].as_array().expect("arms");
+    let mut found: Vec<&str> = arms.iter().map(|arm| arm["arm"].as_str().expect("arm")).collect();
+    let mut expected = names.to_vec();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    for arm in arms {
+        for key in ["accuracy", "interval", "steps", "seconds", "published", "checkpoint"] {
+            assert!(arm.get(key).is_some(), "{key}");
+        }
+        assert!(Path::new(arm["checkpoint"].as_str().expect("a path")).is_dir());
+        assert!(trained.table.contains(arm["arm"].as_str().expect("arm")));
+    }
+    for dir in [run.clone(), run.join("arms/hard"), run.join("arms/no_thought")] {
+        assert_arm_dir(&dir);
+    }
+    let before = metrics(&run);
+    let error = runs.error("run", &settings, Resume::Never);
+    assert!(matches!(error, Error::RunExists { .. }), "{error}");
+    assert_eq!(error.exit_code(), 2);
+    assert_eq!(before, metrics(&run));
+}
+
+/// Metrics of every step, and the two newest checkpoints of 8, 16 and 20.
+fn assert_arm_dir(dir: &Path) {
+    let keys = [
+        "step",
+        "loss",
+        "cross_entropy",
+        "entropy",
+        "guidance",
+        "grad_norm",
+        "learning_rate",
+        "num_tokens",
+    ];
+    let records = metrics(dir);
+    assert_eq!(records.len(), 20);
+    for (number, record) in records.iter().enumerate() {
+        assert_eq!(record["step"], number + 1);
+        assert!(keys.iter().all(|key| record[key].is_number()), "{record}");
+    }
+    assert!(!checkpoint(dir, 8).exists() && checkpoint(dir, 16).exists());
+    let folder = checkpoint(dir, 20);
+    let files =
+        ["config.json", "tokenizer.json", "model.safetensors", "state.json", "manifest.json"];
+    for file in files {
+        assert!(folder.join(file).is_file(), "{file}");
+    }
+    verify(&folder).expect("a whole checkpoint");
+    let state = read_json(&folder.join("state.json"));
+    assert_eq!(state["step"], 20);
+    assert_eq!(state["examples_seen"], 20 * 16);
+    let manifest = read_json(&folder.join("manifest.json"));
+    assert!(
+        manifest["files"]["model.safetensors"]["crc32"].is_string()
+            || manifest["files"]["model.safetensors"]["crc32"].is_number()
+    );
+}
+
+#[test]
+fn a_run_that_diverges_ends_with_its_own_error() {
+    let runs = Runs::new();
+    let error = runs.error("run", &["train.lr=1e30", "train.clip=0"], Resume::Never);
+    assert!(matches!(error, Error::Diverged { .. }), "{error}");
+    assert_eq!(error.exit_code(), 5);
+    assert!(!checkpoint(&runs.path("run"), 20).exists());
+    assert!(metrics(&runs.path("run")).iter().all(|record| record["loss"].is_number()));
+}
+
+/// Problems answered right when a checkpoint is run as `soft generate --model` runs it: with the
+/// settings that lie in it, one prompt at a time.
+fn correct_by_generate(folder: &Path, task: &Mnns, arm: Arm) -> usize {
+    let (files, model) = open(folder);
+    let text = files.soft.as_ref().expect("soft_config.toml");
+    let config = Loader::new().model(text).load().expect("valid settings").config;
+    let options = GenerateOptions {
+        pipeline: SoftPipeline::new(config.soft.pipeline()).expect("valid settings"),
+        max_new: config.generate.max_new,
+        eos_ids: files.generation.eos_ids.clone(),
+        seed: config.run.seed,
+        first_row: 0,
+        record: false,
+        top: 0,
+    };
+    let mode = config.soft.mode.into();
+    let right = task.validation().iter().filter(|problem| {
+        let prompt = vec![task.prompt(problem).expect("of this task")];
+        let made = generate(&model, &prompt, &|_, _| mode, &options, &mut |_, _| {});
+        task.answer_of(arm, &made.expect("it fits")[0].token_ids) == Some(problem.answer)
+    });
+    right.count()
+}
+
+#[test]
+fn a_checkpoint_generates_the_answers_that_were_counted() {
+    let runs = Runs::new();
+    let arms = r#"eval.arms=["soft", "hard", "no_thought"]"#;
+    let settings = [arms, "train.steps=150", "rollout.kind=parallel", "guidance.start=0.5"];
+    let trained = runs.train("run", &settings);
+    let task = Mnns::new(3, 5).expect("a small task");
+    for result in &trained.results.arms {
+        assert_eq!(result.total, task.validation().len() as u64);
+        let correct = correct_by_generate(Path::new(&result.checkpoint), &task, result.arm);
+        assert_eq!(result.correct, correct as u64, "{}", result.arm);
+        assert!(correct > 0, "{} answers nothing right: this test compares nothing", result.arm);
+    }
+}
+
+#[test]
+fn filters_and_branches_of_a_run_are_those_its_checkpoint_generates_with() {
+    let runs = Runs::new();
+    let settings = ["soft.top_k=3", "soft.temperature=0.7", "train.steps=60", "prefix.tokens=2"];
+    let more = ["low_rank.rank=4", "train.lr=3e-2"];
+    let trained = runs.train("run", &[&settings[..], &more].concat());
+    let result = &trained.results.arms[0];
+    let task = Mnns::new(3, 5).expect("a small task");
+    let correct = correct_by_generate(Path::new(&result.checkpoint), &task, Arm::Soft);
+    assert_eq!(result.correct, correct as u64);
+}
+
+#[test]
+fn soft_spans_from_a_file_train_validate_and_generate() {
+    for rollout in ["teacher", "sequential", "parallel"] {
+        let runs = Runs::new();
+        let data = write_counting_lines(&runs, true);
+        let rollout = format!("rollout.kind={rollout}");
+        let settings = ["task.name=ids", &data[0], &data[1], &rollout, "guidance.start=0.5"];
+        let more = ["eval.every=5", "model.family=llama"];
+        let trained = runs.train("run", &[&settings[..], &more].concat());
+        let run = trained.run_dir;
+        assert!(trained.results.arms.is_empty());
+        assert_falls(&run, &rollout);
+        let valid = series(&run, "valid/cross_entropy");
+        assert_eq!(valid.len(), 3, "at 5, 10 and 15");
+        assert!(valid[2] < valid[0], "{valid:?}");
+        let (_, model) = open(&checkpoint(&run, 20));
+        let options = GenerateOptions {
+            pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),
+            max_new: 6,
+            eos_ids: Vec::new(),
+            seed: 1,
+            first_row: 0,
+            record: true,
+            top: 5,
+        };
+        let mode = soft_model::Mode::Soft;
+        let made = generate(&model, &[vec![0, 1]], &|_, _| mode, &options, &mut |_, _| {});
+        assert_eq!(made.expect("it fits")[0].token_ids.len(), 6);
+    }
+}
+
+#[test]
+fn a_model_that_is_too_small_for_the_task_is_refused_before_anything_is_trained() {
+    let runs = Runs::new();
+    let data = write_counting_lines(&runs, false);
+    let ids = ["task.name=ids", data[0].as_str(), data[1].as_str()];
+    let base = runs.train("base", &[&ids[..], &["train.steps=1"]].concat()).run_dir;
+    let path = format!("model.path={:?}", checkpoint(&base, 1).display().to_string());
+    let error = runs.error("mnns", &[path.as_str()], Resume::Never);
+    assert_eq!(error.exit_code(), 4, "{error}");
+    // Eight positions and eight ids: no position is left for a prefix.
+    let error =
+        runs.error("long", &[&ids[..], &[&path, "prefix.tokens=2"]].concat(), Resume::Never);
+    assert_eq!(error.exit_code(), 3, "{error}");
+}
