@@ -122,7 +122,7 @@ fn a_window_as_long_as_the_sequence_hides_nothing() {
     let config = |window| ModelConfig { sliding_window: window, ..tiny_config(Family::Mistral) };
     let open = full(&lively_model(&config(None)), &IDS);
     assert_close("window 9", &full(&lively_model(&config(Some(9))), &IDS), &open, 1e-6);
-    assert_differs("window 8", last(&full(&lively_model(&config(Some(4))), &IDS)), last(&open));
+    assert_differs("window 4", last(&full(&lively_model(&config(Some(4))), &IDS)), last(&open));
 }
 
 #[test]
@@ -380,35 +380,51 @@ fn a_sequence_that_cannot_be_scored_is_an_error_that_says_why() {
     assert_eq!(score(&model, &[1; 64]).expect("64 tokens").top.len(), 64);
 }
 
+/// Writes the model as a folder and opens that.
+fn saved_and_read(model: &Transformer) -> Transformer {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let json = serde_json::to_string_pretty(&model.config().to_hf()).expect("JSON");
+    std::fs::write(folder.path().join("config.json"), json).expect("written");
+    let path = folder.path().join("model.safetensors");
+    save_safetensors(&path, &model.named_tensors()).expect("written");
+    let files = ModelFiles::open(folder.path()).expect("what was written opens");
+    assert_eq!(&files.config, model.config());
+    Transformer::from_weights(&files.config, &files.weights, &device(), DType::F32)
+        .expect("the tensors fit")
+}
+
 #[test]
 fn a_saved_model_is_read_back_to_the_bit() {
     for (name, config) in every_family() {
         for tied in [true, false] {
             let config = ModelConfig { tied_embeddings: tied, ..config.clone() };
+            let fresh = Transformer::from_seed(&config, 7, &device(), DType::F32);
             let model = lively_model(&config);
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let json = serde_json::to_string_pretty(&config.to_hf()).expect("JSON");
-            std::fs::write(folder.path().join("config.json"), json).expect("written");
-            let tensors = model.named_tensors();
-            save_safetensors(&folder.path().join("model.safetensors"), &tensors).expect("written");
-
-            let files = ModelFiles::open(folder.path()).expect("what was written opens");
-            assert_eq!(files.config, config, "{name}");
-            let read =
-                Transformer::from_weights(&files.config, &files.weights, &device(), DType::F32)
-                    .expect("the tensors fit");
-            assert_eq!(read.named_tensors(), tensors, "{name} tied {tied}");
-            assert_eq!(full(&read, &IDS), full(&model, &IDS), "{name} tied {tied}");
+            let read = saved_and_read(&model);
+            assert_eq!(read.named_tensors(), model.named_tensors(), "{name} tied {tied}");
+            // A model that was computed with may hold its matrices in another order in memory,
+            // in which sums are rounded otherwise.
+            assert_close(name, &full(&read, &IDS), &full(&model, &IDS), 1e-5);
+            assert_eq!(full(&saved_and_read(&read), &IDS), full(&read, &IDS), "{name}");
+            assert_eq!(full(&saved_and_read(&fresh), &IDS), full(&fresh, &IDS), "{name}");
         }
     }
 }
 
-/// Adds to every B of a low-rank branch of rank 3, which no other parameter has as rows.
+/// Adds to every B of a low-rank branch of rank 3, which no other parameter has as rows. Not the
+/// same number everywhere: layer norm would take that out again.
 struct NudgeB;
 
 impl ModuleMapper for NudgeB {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if param.val().dims()[0] == 3 { param.map(|x| x + 0.05) } else { param }
+        let dims = param.val().dims();
+        if dims[0] != 3 {
+            return param;
+        }
+        param.map(|x| {
+            let nudges = (0..dims.iter().product::<usize>()).map(|i| (i as f64).cos() * 0.1);
+            x.clone() + soft_core::float_tensor(nudges.collect(), dims, &x.device(), x.dtype())
+        })
     }
 }
 

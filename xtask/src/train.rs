@@ -10,8 +10,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let soft = debug_dir(&metadata()?)?.join(format!("soft{}", std::env::consts::EXE_SUFFIX));
     if !soft.exists() {
         eprintln!(
-            "Building `soft` with its tensor library, once: about 8 minutes on 2 cores, \
-             2 on 16.\nA later build takes seconds; `cargo xtask test` uses the same one."
+            "Building `soft` with its tensor library, once: about 8 minutes on 2 cores.\n\
+             A later build takes seconds; `cargo xtask test` uses the same one."
         );
     }
     // The features and profile of `cargo test --workspace`: no dependency is compiled twice.

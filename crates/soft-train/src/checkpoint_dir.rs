@@ -86,6 +86,18 @@ pub fn prune(run_dir: &Path, keep: usize) -> Result<Vec<u64>, Error> {
     Ok(deleted)
 }
 
+/// Deletes every checkpoint after `step`: a run that goes on from there writes them again, and one
+/// of the abandoned branch must not be taken for its newest.
+///
+/// # Errors
+///
+/// [`Error::Checkpoint`] if the checkpoints cannot be listed, [`Error::Disk`] if one cannot be
+/// deleted.
+pub fn discard_after(run_dir: &Path, step: u64) -> Result<(), Error> {
+    let later = list(run_dir)?.into_iter().filter(|(at, _)| *at > step);
+    later.map(|(_, path)| path).try_for_each(|path| remove(&path))
+}
+
 /// Removes what a killed process left half written. Call it once when the run directory has been
 /// locked: nobody else can be writing then, so whatever is unfinished stays so.
 ///

@@ -91,7 +91,8 @@ impl Setup {
 
 impl SoftLearner {
     /// Numbers the parameters by their place in the model, so that an optimizer's state finds
-    /// them again after a restart.
+    /// them again after a restart, and lays each out row by row, as an update leaves it: a product
+    /// with a transposed view may round otherwise, and the first step after a restart would differ.
     pub(crate) fn new(model: Transformer, setup: Setup) -> Self {
         Self { model: model.map(&mut Number { next: 1 }), setup: Arc::new(setup) }
     }
@@ -105,6 +106,8 @@ impl ModuleMapper for Number {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let trainable = param.is_require_grad();
         let (_, value, mapper) = param.consume();
+        let options = (&value.device(), value.dtype());
+        let value = Tensor::from_data(value.detach().into_data(), options);
         let id = ParamId::from(self.next);
         self.next += 1;
         Param::from_mapped_value(id, value, mapper).set_require_grad(trainable)

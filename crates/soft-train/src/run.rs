@@ -60,7 +60,9 @@ impl Problem {
     fn open(config: &Config) -> Result<Self, Error> {
         match config.task.name {
             TaskName::Mnns => {
-                Ok(Self::Mnns(Box::new(Mnns::new(config.task.digits, config.task.digit_max)?)))
+                let task = Mnns::new(config.task.digits, config.task.digit_max)?;
+                model::check_fits(&task, model::limits(config)?)?;
+                Ok(Self::Mnns(Box::new(task)))
             }
             TaskName::Ids => {
                 let limits = model::limits(config)?;
@@ -139,6 +141,9 @@ fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error
         Resume::Auto => RunDir::reopen_or_create(root, &config.run.name)?,
         Resume::From(_) => RunDir::reopen(&root.join(&config.run.name))?,
     };
+    if let Resume::From(checkpoint) = &options.resume {
+        checkpoint::check_lies_in_run(checkpoint, run_dir.path())?;
+    }
     if let Some(began) = run_dir.read_config()? {
         check_same_run(&began, &config.to_toml())?;
     }

@@ -44,7 +44,7 @@ fn times(device: &Device) {
     let mut measures: Vec<&mut dyn FnMut() -> f64> =
         measures.iter_mut().map(|measure| measure as &mut dyn FnMut() -> f64).collect();
     let times = interleaved(rounds, &mut measures);
-    println!("{:<20} {:>9} {:>13}   {}", "rollout", "ms/step", "µs per token", "this / teacher");
+    println!("{:<20} {:>9} {:>13}   this / teacher", "rollout", "ms/step", "µs per token");
     for ((name, _), own) in rollouts.iter().zip(&times) {
         let ms = median(own);
         let per_token = ms * 1e3 / (ROWS * positions) as f64;

@@ -16,6 +16,7 @@ use soft_model::Transformer;
 use super::checkpoint::{self, CheckpointWriter};
 use super::{Problem, TrainOptions, model};
 use crate::batch::Batch;
+use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, RolloutKind};
 use crate::error::Error;
 use crate::evaluate::count_correct;
@@ -49,6 +50,7 @@ impl Training<'_> {
         let (model, optimizer, first_step, checkpoint) = match restored {
             Some(restored) => {
                 self.dir.truncate_after(restored.step as u64)?;
+                discard_after(self.dir.path(), restored.step as u64)?;
                 say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
                 let path = Some(restored.path);
                 (restored.model, Some(restored.optimizer), restored.step, path)

@@ -161,6 +161,26 @@ pub(super) fn restore(
     Ok(Some(Restored { path, model, optimizer, step: state.step as usize }))
 }
 
+/// Checks that a checkpoint to go on from is one of this run or of an arm of it.
+pub(super) fn check_lies_in_run(checkpoint: &Path, run_dir: &Path) -> Result<(), Error> {
+    verify(checkpoint)?;
+    let mut run = checkpoint.canonicalize().ok();
+    // checkpoints/step-N, under the run itself or under arms/NAME of it.
+    let run_dir = run_dir.canonicalize().ok();
+    let levels = [2, 2].map(|levels| {
+        for _ in 0..levels {
+            run = run.take().and_then(|path| path.parent().map(Path::to_owned));
+        }
+        run.is_some() && run == run_dir
+    });
+    if levels.contains(&true) {
+        return Ok(());
+    }
+    let problem = "it is not of this run: set `run.dir` and `run.name` to those of its run, or \
+                   start a new run from it with `model.path`";
+    Err(Error::checkpoint(checkpoint, problem))
+}
+
 fn lies_in(checkpoint: &Path, run_dir: &Path) -> bool {
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let parent = canonical(checkpoint).parent().and_then(Path::parent).map(Path::to_owned);

@@ -10,13 +10,33 @@ use crate::config::{Arm, Config};
 use crate::data::Limits;
 use crate::error::Error;
 use crate::example::{Example, Truth};
-use crate::task::mnns::Vocabulary;
+use crate::task::mnns::{Mnns, Vocabulary};
 
 /// What examples must fit into: the checkpoint that is named, or nothing.
 pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
     let Some(path) = &config.model.path else { return Ok(Limits::default()) };
     let shape = ModelFiles::open(Path::new(path))?.config;
-    Ok(Limits { vocab_size: Some(shape.vocab_size), context: Some(shape.max_positions) })
+    // A learned prefix takes positions of its own.
+    let context = shape.max_positions.saturating_sub(config.prefix.tokens);
+    Ok(Limits { vocab_size: Some(shape.vocab_size), context: Some(context) })
+}
+
+/// Checks that a task's longest line, and every one of its ids, fit a model that is named.
+pub(super) fn check_fits(task: &Mnns, limits: Limits) -> Result<(), Error> {
+    let (ids, positions) = (task.vocabulary().len(), task.max_positions());
+    if let Some(vocab_size) = limits.vocab_size.filter(|&vocab_size| vocab_size < ids) {
+        let place = "task mnns".to_owned();
+        return Err(Error::TokenOutsideVocabulary { place, id: ids as u32 - 1, vocab_size });
+    }
+    match limits.context.filter(|&context| context < positions) {
+        None => Ok(()),
+        Some(context) => Err(Error::Data {
+            report: format!(
+                "task mnns needs {positions} positions, the model of `model.path` has {context} \
+                 for it: lower `task.digits`, or take another model"
+            ),
+        }),
+    }
 }
 
 /// The model before its first step: a checkpoint, or a new one from the run's seed, with the

@@ -261,8 +261,8 @@ fn a_configuration_made_in_code_is_checked_too() {
     config.soft.top_p = 1.5;
     config.soft.min_p = -1.0;
     let expected = "2 problems in the configuration\n  \
-        default: `soft.top_p` is 1.5; expected a number from 0 to 1\n  \
-        default: `soft.min_p` is -1; expected a number from 0 to 1";
+        default: `soft.min_p` is -1.0; expected a number from 0 to 1\n  \
+        default: `soft.top_p` is 1.5; expected a number from 0 to 1";
     assert_eq!(config.validate().unwrap_err().to_string(), expected);
     let mut config = Config::default();
     config.run.seed = u64::MAX;
