@@ -6,13 +6,13 @@
 //!
 //! ```text
 //! Soft
-//!   entropy 1.465 nats: 5 0.613, 19 0.178, 1 0.067
-//!   entropy 1.916 nats: 5 0.461, 6 0.162, 3 0.114
-//!   entropy 2.005 nats: 1 0.424, 7 0.164, 0 0.127
+//!   entropy 1.465 nats: "5" 0.613 "19" 0.178 "1" 0.067
+//!   entropy 1.916 nats: "5" 0.461 "6" 0.162 "3" 0.114
+//!   entropy 2.005 nats: "1" 0.424 "7" 0.164 "0" 0.127
 //! Hard
-//!   entropy 1.465 nats: 5 0.613, 19 0.178, 1 0.067
-//!   entropy 1.097 nats: 5 0.784, 6 0.052, 7 0.049
-//!   entropy 0.474 nats: 7 0.911, 1 0.057, 0 0.009
+//!   entropy 1.465 nats: "5" 0.613 "19" 0.178 "1" 0.067
+//!   entropy 1.097 nats: "5" 0.784 "6" 0.052 "7" 0.049
+//!   entropy 0.474 nats: "7" 0.911 "1" 0.057 "0" 0.009
 //! ```
 
 use burn::tensor::{DType, Device};
@@ -22,14 +22,9 @@ use soft_train::config::Model;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (model, tokenizer) = open()?;
-    let prompt = match &tokenizer {
-        Some(tokenizer) => tokenizer.encode("The capital of France is", true)?,
-        None => vec![3, 1, 4, 1, 5],
-    };
-    let token = |id: u32| match tokenizer.as_ref().and_then(|t: &Tokenizer| t.decode_token(id)) {
-        Some(text) => format!("{text:?}"),
-        None => id.to_string(),
-    };
+    let encoded = tokenizer.as_ref().map(|t| t.encode("The capital of France is", true));
+    let prompt = encoded.unwrap_or(Ok(vec![3, 1, 4, 1, 5]))?;
+    let token = |id: u32| tokenizer.as_ref()?.decode_token(id);
     let temperature = if tokenizer.is_some() { 0.7 } else { 0.15 }; // random weights say little
     let config = PipelineConfig { temperature, top_k: 10, ..PipelineConfig::default() };
     let options = GenerateOptions {
@@ -43,10 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     for mode in [Mode::Soft, Mode::Hard] {
         println!("{mode:?}");
-        generate(&model, &[prompt.clone()], &|_, _| mode, &options, &mut |_, step| {
+        generate(&model, std::slice::from_ref(&prompt), &|_, _| mode, &options, &mut |_, step| {
             print!("  entropy {:.3} nats:", step.entropy_nats);
             for &(id, weight) in &step.top {
-                print!(" {} {weight:.3}", token(id));
+                print!(" {:?} {weight:.3}", token(id).unwrap_or(id.to_string()));
             }
             println!();
         })?;
@@ -55,11 +50,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn open() -> Result<(Transformer, Option<Tokenizer>), Box<dyn std::error::Error>> {
-    let device = Device::default();
     let Some(path) = std::env::args().nth(1) else {
         let shape = Model { d_model: 128, ..Model::default() }.new_shape(20, 32);
-        return Ok((Transformer::from_seed(&shape, 1, &device, DType::F32), None));
+        return Ok((Transformer::from_seed(&shape, 1, &Device::default(), DType::F32), None));
     };
     let files = ModelFiles::open(path.as_ref())?;
-    Ok((Transformer::open(&files, &device, DType::F32)?, files.tokenizer))
+    Ok((Transformer::open(&files, &Device::default(), DType::F32)?, files.tokenizer))
 }

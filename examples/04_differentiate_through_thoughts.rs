@@ -18,7 +18,7 @@ use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, host_values};
 use soft_model::Transformer;
 use soft_train::batch::Batch;
 use soft_train::example::Example;
-use soft_train::objective::{BatchLoss, Objective, StepTotals};
+use soft_train::objective::{BatchLoss, StepTotals};
 use soft_train::rollout::{Rollout, Sequential, StepContext};
 
 fn main() -> Result<(), soft_core::Error> {
@@ -29,9 +29,8 @@ fn main() -> Result<(), soft_core::Error> {
     let mut example = Example::from_tokens(&[7, 3, 0, 0, 0, 12], 5);
     example.soft[2..5].fill(true);
     let batch = Batch::new(vec![example]);
-    let totals = StepTotals::of([&batch]);
-    let temperature = 0.1;
-    let loss = BatchLoss { batch: &batch, objective: Objective::default(), totals, temperature };
+    let (totals, temperature) = (StepTotals::of([&batch]), 0.1);
+    let loss = BatchLoss { batch: &batch, objective: Default::default(), totals, temperature };
     let pipeline = SoftPipeline::new(PipelineConfig { temperature, ..Default::default() })?;
     let (form, guidance, dropout) = (GuidanceForm::Mix, 0.0, 0.0);
     let context = StepContext { pipeline, form, guidance, seed: 0, step: 0, dropout };

@@ -200,8 +200,8 @@ fn a_row_that_has_stopped_does_not_stop_or_change_the_others() {
 
 #[test]
 fn a_replay_of_the_recorded_inputs_gives_the_rollouts_beliefs() {
-    let modes: [(&str, fn(usize, usize) -> Mode); 3] =
-        [("soft", soft), ("hard", hard), ("mixed", mixed)];
+    type ModeOf = fn(usize, usize) -> Mode;
+    let modes: [(&str, ModeOf); 3] = [("soft", soft), ("hard", hard), ("mixed", mixed)];
     for (name, model) in models() {
         for config in [plain(), noisy(), PipelineConfig { min_p: 0.05, ..noisy() }] {
             for (mode_name, mode) in modes {
