@@ -85,7 +85,13 @@ fn a_soft_run_that_keeps_one_token_is_a_greedy_run_to_the_bit() {
                 assert_eq!(a.token_ids, b.token_ids, "{name} {what}");
                 assert_eq!(entropies(a), entropies(b), "{name} {what}");
                 assert_eq!(a.inputs, b.inputs, "{name} {what}");
-                assert!(a.steps.iter().all(|step| step.top == [(step.token_id, 1.0)]));
+                for step in &a.steps {
+                    let fed = step.fed.as_ref().unwrap_or(&step.top);
+                    assert_eq!(*fed, [(step.token_id, 1.0)], "{name} {what}");
+                    assert_eq!(step.top[0].0, step.token_id, "{name} {what}");
+                    // At temperature 0 the record still shows what the model believed.
+                    assert_eq!(step.top.len() > 4, what == "temperature 0", "{name} {what}");
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The decode loop: logits, distribution, next input, stop.
 
 use burn::tensor::Tensor;
-use soft_core::{Distribution, NoiseKey, SoftPipeline, SoftToken, host_values};
+use soft_core::{Distribution, NoiseKey, PipelineConfig, SoftPipeline, SoftToken, host_values};
 
 use crate::kv_cache::KvCache;
 use crate::record::{Generation, Mode, SoftInput, StepRecord, Stop};
@@ -105,6 +105,9 @@ struct Decoder<'a> {
     embedding: Tensor<2>,
     cache: KvCache,
     rows: Vec<Row>,
+    /// At temperature 0 all weight is on one token: records show the beliefs at temperature 1,
+    /// as the entropy does.
+    belief: Option<SoftPipeline>,
 }
 
 impl<'a> Decoder<'a> {
@@ -126,6 +129,7 @@ impl<'a> Decoder<'a> {
             embedding: model.embedding(),
             cache: model.new_cache(prompts.len()),
             rows,
+            belief: belief(&options.pipeline),
         }
     }
 
@@ -253,10 +257,15 @@ impl<'a> Decoder<'a> {
     ) {
         let options = self.options;
         let entropy = host_values(options.pipeline.entropy_nats(logits.clone()));
-        let kept_mass = host_values(options.pipeline.kept_mass(logits, &token.probs));
-        let top = token.probs.to_rows(options.top);
+        let probs = match &self.belief {
+            Some(belief) => belief.apply(logits.clone(), &[]).probs,
+            None => token.probs.clone(),
+        };
+        let kept_mass = host_values(options.pipeline.kept_mass(logits, &probs));
+        let top = probs.to_rows(options.top);
         let noisy = options.pipeline.config().noise != soft_core::Noise::None;
-        let fed = noisy.then(|| token.fed.to_rows(options.top));
+        let differs = noisy || self.belief.is_some();
+        let fed = differs.then(|| token.fed.to_rows(options.top));
         let inputs = SoftInput::rows(&token.fed);
         for (row, (state, input)) in self.rows.iter_mut().zip(inputs).enumerate() {
             if state.stop.is_some() {
@@ -279,6 +288,16 @@ impl<'a> Decoder<'a> {
             state.inputs.push(if soft { input } else { SoftInput::token(chosen[row]) });
         }
     }
+}
+
+/// The pipeline at temperature 1 and without noise, where the temperature is 0.
+fn belief(pipeline: &SoftPipeline) -> Option<SoftPipeline> {
+    let config = pipeline.config();
+    if config.temperature > 0.0 {
+        return None;
+    }
+    let noise = soft_core::Noise::None;
+    SoftPipeline::new(PipelineConfig { temperature: 1.0, noise, ..config.clone() }).ok()
 }
 
 /// The heaviest token of each row.

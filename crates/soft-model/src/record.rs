@@ -80,11 +80,11 @@ pub struct StepRecord {
     pub sampled_id: u32,
     /// Entropy before filters, in nats.
     pub entropy_nats: f64,
-    /// `p_t` after filters, heaviest first.
+    /// `p_t` after filters, heaviest first; at temperature 0 that of temperature 1.
     pub top: Vec<(u32, f64)>,
     /// Share of probability that the filters kept.
     pub kept_mass: f64,
-    /// The weights really fed where they are not `p_t` (noise), heaviest first.
+    /// The weights really fed where they are not `top` (noise, temperature 0), heaviest first.
     pub fed: Option<Vec<(u32, f64)>>,
 }
 
