@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
         path => Resume::From(path.into()),
     };
     stop_on_interrupt();
-    let options = TrainOptions { resume, dashboard: can_draw() };
+    let options = TrainOptions { resume, dashboard: !arguments.plain && can_draw() };
     let trained = soft_train::run::train(&resolved, &device, &options)?;
     // Not before: it locks standard output, which the dashboard's thread writes to.
     let mut out = Output::new();

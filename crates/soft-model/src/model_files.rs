@@ -140,7 +140,7 @@ fn template_of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, Error> {
 
 fn no_config(folder: &Path) -> Error {
     let problem = if folder.join("adapter_config.json").exists() {
-        "no config.json: this is an adapter, give it with --adapter beside --model"
+        "no config.json: this is an adapter, and adapter files are not read yet: merge it into its base model first"
     } else {
         "no config.json; expected a Hugging Face model folder or a .gguf file"
     };

@@ -110,6 +110,8 @@ pub fn train(
     resolved.require_training()?;
     let config = &resolved.config;
     let problem = Problem::open(config)?;
+    // Before the directory exists: a corrected second try must find its name free.
+    soft_core::SoftPipeline::new(config.soft.pipeline())?;
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
     run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;

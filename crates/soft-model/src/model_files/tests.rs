@@ -167,7 +167,7 @@ fn what_is_no_model_is_named() {
     assert!(refused(&file("notes.txt", b"hello")).contains("expected a GGUF file"));
     assert!(refused(&file("empty.gguf", b"")).contains("truncated"));
     file("adapter_config.json", b"{}");
-    assert!(refused(folder.path()).contains("give it with --adapter"));
+    assert!(refused(folder.path()).contains("adapter files are not read yet"));
     file("config.json", b"{");
     assert!(refused(folder.path()).contains("config.json: not a valid JSON file"));
 }

@@ -17,7 +17,7 @@ use super::checkpoint::{self, CheckpointWriter};
 use super::{Problem, TrainOptions, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
-use crate::config::{Arm, Config, RolloutKind};
+use crate::config::{Arm, Config, Guidance, RolloutKind};
 use crate::error::Error;
 use crate::evaluate::count_correct;
 use crate::feed::StepFeed;
@@ -78,9 +78,7 @@ impl Training<'_> {
 
     fn setup(&self) -> Setup {
         let rollout = &self.config.rollout;
-        let hard_arm = self.arm != Arm::Soft;
-        let kind = if hard_arm { RolloutKind::Teacher } else { rollout.kind };
-        let chosen: Box<dyn Rollout> = match kind {
+        let chosen: Box<dyn Rollout> = match self.rollout_kind() {
             RolloutKind::Teacher => Box::new(Parallel::TEACHER),
             RolloutKind::Parallel => {
                 Box::new(Parallel { passes: rollout.passes, grad_passes: rollout.grad_passes })
@@ -95,6 +93,11 @@ impl Training<'_> {
             clip: self.config.train.clip,
             exchange: Mutex::default(),
         }
+    }
+
+    /// The arms without mixtures have nothing to roll out.
+    fn rollout_kind(&self) -> RolloutKind {
+        if self.arm == Arm::Soft { self.config.rollout.kind } else { RolloutKind::Teacher }
     }
 
     fn objective(&self) -> Objective {
@@ -151,8 +154,13 @@ impl Training<'_> {
         let examples = self.problem.examples(self.arm)?;
         let writer = CheckpointWriter::new(self.dir.path(), config, self.problem, self.arm);
         let rate = LearningRate::new(&config.train, 0);
+        let mut fed = config.clone();
+        if self.rollout_kind() == RolloutKind::Teacher {
+            // Teacher forcing feeds the truth, whatever the schedule says: record that.
+            fed.guidance = Guidance::default();
+        }
         Ok(Job {
-            feed: StepFeed::new(config, examples, config.model.dropout)?,
+            feed: StepFeed::new(&fed, examples, config.model.dropout)?,
             first_step,
             steps: config.train.steps,
             save_every: config.save.every,

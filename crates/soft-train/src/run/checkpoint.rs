@@ -96,7 +96,9 @@ impl CheckpointWriter {
 fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
     let mut table = toml::Table::new();
     let soft = if arm == Arm::Soft {
-        toml::Table::try_from(&config.soft).unwrap_or_default()
+        let mut soft = toml::Table::try_from(&config.soft).unwrap_or_default();
+        soft.insert("mode".to_owned(), "soft".into());
+        soft
     } else {
         toml::Table::from_iter([
             ("mode".to_owned(), "hard".into()),
