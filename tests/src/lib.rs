@@ -22,19 +22,21 @@ pub fn device() -> Device {
     soft_core::device_from_name(&name).unwrap_or_else(|error| panic!("SOFT_DEVICE: {error}"))
 }
 
-/// The folder with real weights, `SOFT_MODELS` or `../shared/models`; says so when it is absent.
-pub fn models_dir() -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/models");
-    let dir = std::env::var_os("SOFT_MODELS").map_or(beside, PathBuf::from);
-    if dir.join(SMOLLM2).is_file() {
-        return Some(dir);
+/// The real model's file: in `SOFT_MODELS` if that is set, else in `models`, where
+/// `cargo xtask fetch` puts it, or `../shared/models`. Says so when it is in none.
+pub fn smollm2() -> Option<PathBuf> {
+    const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = match std::env::var_os("SOFT_MODELS") {
+        Some(folder) => vec![PathBuf::from(folder)],
+        None => vec![root.join("models"), root.join("../shared/models")],
+    };
+    let found = folders.iter().map(|folder| folder.join(FILE)).find(|path| path.is_file());
+    if found.is_none() {
+        eprintln!("SKIPPED: no {FILE} in {folders:?}; run `cargo xtask fetch`");
     }
-    eprintln!("SKIPPED: no {SMOLLM2} in {}; run `cargo xtask fetch`", dir.display());
-    None
+    found
 }
-
-/// File name of the real model.
-pub const SMOLLM2: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// A small decoder with vocabulary 20 of either family; Llama has grouped heads.
 pub fn tiny_config(family: Family) -> ModelConfig {

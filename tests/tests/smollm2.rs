@@ -1,13 +1,16 @@
 //! The real model against its oracle: torch 2.15 / transformers 5.23 in f32 on the dequantised
-//! weights (`smollm2-golden.json`, beside the weights, says how each value was made).
+//! weights (`tests/goldens/README.md` says how the values were made).
 
 use std::sync::LazyLock;
 
 use burn::tensor::{DType, Device};
 use serde_json::Value;
 use soft_core::{PipelineConfig, SoftPipeline};
-use soft_model::{GenerateOptions, Mode, ModelFiles, Transformer, generate, score};
-use soft_tests::{SMOLLM2, models_dir};
+use soft_model::{
+    GenerateOptions, Message, Mode, ModelConfig, ModelFiles, Positions, Tokenizer, Transformer,
+    generate, score,
+};
+use soft_tests::smollm2;
 
 struct Smol {
     files: ModelFiles,
@@ -16,13 +19,12 @@ struct Smol {
 }
 
 static SMOL: LazyLock<Option<Smol>> = LazyLock::new(|| {
-    let dir = models_dir()?;
-    let files = ModelFiles::open(&dir.join(SMOLLM2)).expect("the model opens");
+    let files = ModelFiles::open(&smollm2()?).expect("the model opens");
     let model =
         Transformer::from_weights(&files.config, &files.weights, &Device::flex(), DType::F32)
             .expect("the weights fit the configuration");
-    let text = std::fs::read_to_string(dir.join("smollm2-golden.json")).expect("the oracle");
-    Some(Smol { files, model, golden: serde_json::from_str(&text).expect("valid JSON") })
+    let golden = serde_json::from_str(include_str!("../goldens/smollm2.json"));
+    Some(Smol { files, model, golden: golden.expect("valid JSON") })
 });
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -32,6 +34,71 @@ fn ids(value: &Value) -> Vec<u32> {
 
 fn cases(golden: &Value) -> &Vec<Value> {
     golden["cases"].as_array().expect("cases")
+}
+
+#[test]
+fn the_shape_is_that_of_its_paper() {
+    let Some(smol) = &*SMOL else { return };
+    let config = &smol.files.config;
+    assert_eq!((config.n_layers, config.d_model, config.d_ff), (30, 576, 1536));
+    assert_eq!((config.n_heads, config.n_kv_heads, config.head_dim), (9, 3, 64));
+    assert_eq!((config.vocab_size, config.max_positions), (49152, 8192));
+    assert_eq!(config.norm_eps, 1e-5);
+    assert_eq!(config.positions, Positions::Rotary { theta: 100_000.0, scaling: None });
+    assert!(config.tied_embeddings && !config.qkv_bias);
+    assert_eq!((config.bos_id, &config.eos_ids[..], config.pad_id), (Some(1), &[2][..], Some(2)));
+    assert_eq!(smol.files.weights.names().count(), 272);
+    assert_eq!(smol.files.tokenizer.as_ref().expect("it has one").vocab_len(), 49152);
+    let again = ModelConfig::from_hf(&config.to_hf(), std::path::Path::new("config.json"));
+    assert_eq!(again.expect("what we write we read"), *config);
+}
+
+/// As it lies in the file, and as a checkpoint holds it.
+#[test]
+fn ids_and_chat_text_are_the_oracles() {
+    let Some(smol) = &*SMOL else { return };
+    let strings: Value = serde_json::from_str(include_str!("../goldens/smollm2-tokenizer.json"))
+        .expect("valid JSON");
+    let from_gguf = smol.files.tokenizer.as_ref().expect("it has one");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    from_gguf.save(folder.path()).expect("saved");
+    let saved = Tokenizer::open_folder(folder.path()).expect("readable").expect("there");
+    for tokenizer in [from_gguf, &saved] {
+        for case in strings.as_array().expect("strings") {
+            let found = tokenizer.encode(case["text"].as_str().expect("text"), true);
+            let found = found.expect("it encodes");
+            assert_eq!(found, ids(&case["ids"]), "{case}");
+            assert_eq!(tokenizer.decode(&found), case["decoded"].as_str().expect("text"));
+        }
+        let mut chats = 0;
+        for case in cases(&smol.golden) {
+            chats += u32::from(case["kind"] == "chat");
+            let text = prompt_text(tokenizer, case);
+            let found = tokenizer.encode(&text, true).expect("it encodes");
+            assert_eq!(found, ids(&case["input_ids"]), "{text}");
+            for top in case["top5"].as_array().expect("five entries") {
+                let token = tokenizer.decode_token(top["id"].as_u64().expect("an id") as u32);
+                assert_eq!(token.as_deref(), top["token"].as_str());
+            }
+            if let Some(text) = case["greedy_text"].as_str() {
+                assert_eq!(tokenizer.decode(&ids(&case["greedy_ids"])), text);
+            }
+        }
+        assert!(chats > 0, "the oracle has chat cases");
+    }
+}
+
+/// What the oracle encoded: the rendered chat, which must be its own, or the text.
+fn prompt_text(tokenizer: &Tokenizer, case: &Value) -> String {
+    let text = case["text"].as_str().or(case["prompt"].as_str()).expect("a text");
+    if case["kind"] != "chat" {
+        return text.to_owned();
+    }
+    let template = tokenizer.chat_template().expect("it compiles").expect("a chat model");
+    let prompt = Message::new("user", case["prompt"].as_str().expect("a prompt"));
+    let rendered = template.render(&[prompt], true).expect("it renders");
+    assert_eq!(rendered, text);
+    rendered
 }
 
 #[test]

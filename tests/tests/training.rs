@@ -128,20 +128,31 @@ fn values(path: &Path) -> Vec<f32> {
     bytes.chunks_exact(4).map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
 }
 
-/// Everything that a run computed up to a step. The optimizer's file is left out: it holds its
-/// tensors in no fixed order. A run that goes on from it shows what is in it.
+/// Everything that a run computed up to a step, but for the time it took. The optimizer's file is
+/// left out: it holds its tensors in no fixed order. A run that goes on from it shows what is in it.
 fn assert_same_outcome(a: &Path, b: &Path, step: usize, what: &str) {
     for (a, b) in metrics(a).iter().zip(&metrics(b)) {
         assert_eq!(a, b, "{what}");
     }
     assert_eq!(metrics(a).len(), metrics(b).len(), "{what}");
     let (at, bt) = (checkpoint(a, step), checkpoint(b, step));
-    for file in ["model.safetensors", "soft_adapter.safetensors", "state.json"] {
+    assert_eq!(state(&at, false), state(&bt, false), "{what}");
+    for file in ["model.safetensors", "soft_adapter.safetensors"] {
         let present = [&at, &bt].map(|folder| folder.join(file).exists());
         assert_eq!(present[0], present[1], "{what}: {file}");
         let same = !present[0] || read(&at.join(file)) == read(&bt.join(file));
         assert!(same, "{what}: {file} differs");
     }
+}
+
+/// `state.json` of a checkpoint, with or without the time spent.
+fn state(checkpoint: &Path, with_seconds: bool) -> Value {
+    let mut state = read_json(&checkpoint.join("state.json"));
+    let seconds = state.as_object_mut().and_then(|state| state.remove("seconds"));
+    if with_seconds {
+        state["seconds"] = seconds.expect("the time spent");
+    }
+    state
 }
 
 fn open(folder: &Path) -> (ModelFiles, Transformer) {
@@ -214,10 +225,15 @@ fn a_run_goes_on_from_a_checkpoint_that_is_named_and_forgets_what_came_after() {
     let settings = ["save.every=7", "save.keep=10", "eval.every=5", "eval.limit=8"];
     let straight = runs.train("straight", &settings).run_dir;
     let again = runs.train("again", &settings).run_dir;
-    let seven = Resume::From(checkpoint(&again, 7));
+    let seven = checkpoint(&again, 7);
+    let until_seven = state(&seven, true)["seconds"].as_f64().expect("seconds");
     let settings = ["save.every=5", "save.keep=1", "eval.every=5", "eval.limit=8"];
-    runs.resumed("again", &settings, seven);
+    let resumed = runs.resumed("again", &settings, Resume::From(seven));
     assert_same_outcome(&straight, &again, 20, "from step 7");
+    let seconds = state(&checkpoint(&again, 20), true)["seconds"].as_f64().expect("seconds");
+    assert!(seconds > until_seven, "{seconds} s in all, {until_seven} s before it was stopped");
+    let shown = resumed.results.arms[0].seconds;
+    assert!((shown - seconds).abs() < 1e-9, "the table has the whole time: {shown}, {seconds}");
     assert!(!checkpoint(&again, 14).exists(), "a checkpoint of the abandoned branch");
 }
 
@@ -338,6 +354,65 @@ fn low_rank_branches_train_beside_a_base_that_stays_to_the_bit() {
 #[test]
 fn a_prefix_trains_beside_a_base_that_stays_to_the_bit() {
     assert_trains_beside_a_frozen_base(&["prefix.tokens=2", "train.lr=0.1"]);
+}
+
+#[test]
+fn a_checkpoint_keeps_its_additions_and_new_ones_are_refused() {
+    let runs = Runs::new();
+    let data = write_counting_lines(&runs, false);
+    let ids = ["task.name=ids", data[0].as_str(), data[1].as_str(), "train.steps=3"];
+    let named = |folder: &Path| format!("model.path={:?}", folder.display().to_string());
+    let base = named(&roomy_base(&runs));
+    let kinds = [("low_rank.rank=2", "prefix.tokens=2"), ("prefix.tokens=2", "low_rank.rank=2")];
+    for (number, (first, second)) in kinds.into_iter().enumerate() {
+        let name = |what: &str| format!("{what}-{number}");
+        let one = runs.train(&name("one"), &[&ids[..], &[base.as_str(), first]].concat()).run_dir;
+        let one = checkpoint(&one, 3);
+        let path = named(&one);
+        let error =
+            runs.error(&name("again"), &[&ids[..], &[&path, first]].concat(), Resume::Never);
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert!(error.to_string().contains("of its own"), "{error}");
+        assert!(!runs.path(&name("again")).exists(), "its name stays free");
+        // The other kind joins it, and both are trained, after a restart too.
+        let both = [&ids[..], &[&path, second, "save.every=2"]].concat();
+        let both = runs.train(&name("both"), &both).run_dir;
+        let added = |at: &Path| tensors(&at.join("soft_adapter.safetensors"));
+        let (two, three) = (added(&checkpoint(&both, 2)), added(&checkpoint(&both, 3)));
+        assert!(two.iter().zip(&three).all(|(a, b)| a.0 == b.0 && a.2 != b.2), "one is frozen");
+        assert!(added(&one).len() < three.len());
+        let further = ["train.steps=4", path.as_str(), second, "save.every=2"];
+        runs.resumed(&name("both"), &[&ids[..3], &further].concat(), Resume::Auto);
+    }
+}
+
+#[test]
+fn a_prefix_of_the_checkpoint_takes_positions_from_the_data() {
+    let runs = Runs::new();
+    let data = write_counting_lines(&runs, false);
+    let base = format!("model.path={:?}", roomy_base(&runs).display().to_string());
+    // Twelve positions: the eight of a line leave room for four.
+    let ids = ["task.name=ids", data[0].as_str(), data[1].as_str(), "train.steps=2"];
+    let four = runs.train("four", &[&ids[..], &[&base, "prefix.tokens=4"]].concat()).run_dir;
+    let path = format!("model.path={:?}", checkpoint(&four, 2).display().to_string());
+    runs.train("fits", &[&ids[..], &[path.as_str()]].concat());
+    let long = runs.path("nine.jsonl");
+    fs::write(&long, json!({ "ids": (0..9).collect::<Vec<u32>>() }).to_string()).expect("written");
+    let nine = format!("data.train={:?}", long.display().to_string());
+    let error = runs.error("long", &["task.name=ids", &nine, path.as_str()], Resume::Never);
+    assert_eq!(error.exit_code(), 3, "{error}");
+}
+
+#[test]
+fn a_checkpoint_names_every_token_that_ended_the_models_generations() {
+    let runs = Runs::new();
+    let data = write_counting_lines(&runs, false);
+    let base = roomy_base(&runs);
+    fs::write(base.join("generation_config.json"), r#"{"eos_token_id": [7, 3]}"#).expect("written");
+    let path = format!("model.path={:?}", base.display().to_string());
+    let ids = ["task.name=ids", data[0].as_str(), path.as_str(), "train.steps=1"];
+    let run = runs.train("run", &ids).run_dir;
+    assert_eq!(open(&checkpoint(&run, 1)).0.generation.eos_ids, [7, 3]);
 }
 
 #[test]
@@ -465,9 +540,16 @@ fn assert_arm_dir(dir: &Path) {
         assert!(folder.join(file).is_file(), "{file}");
     }
     verify(&folder).expect("a whole checkpoint");
-    let state = read_json(&folder.join("state.json"));
+    let state = state(&folder, true);
     assert_eq!(state["step"], 20);
     assert_eq!(state["examples_seen"], 20 * 16);
+    let tokens = series(dir, "num_tokens");
+    let width = tokens[0] / 16.0;
+    assert!(
+        tokens.iter().zip(1..).all(|(n, step)| *n == width * 16.0 * f64::from(step)),
+        "a total"
+    );
+    assert_eq!(state["num_tokens"].as_f64(), tokens.last().copied());
     let manifest = read_json(&folder.join("manifest.json"));
     assert!(
         manifest["files"]["model.safetensors"]["crc32"].is_string()
@@ -549,8 +631,9 @@ fn soft_spans_from_a_file_train_validate_and_generate() {
         assert!(trained.results.arms.is_empty());
         assert_falls(&run, &rollout);
         let valid = series(&run, "valid/cross_entropy");
-        assert_eq!(valid.len(), 3, "at 5, 10 and 15");
-        assert!(valid[2] < valid[0], "{valid:?}");
+        assert_eq!(valid.len(), 4, "at 5, 10, 15 and 20");
+        assert!(valid[3] < valid[0], "{valid:?}");
+        assert_eq!(metrics(&run).len(), 20, "one object a step");
         let (_, model) = open(&checkpoint(&run, 20));
         let options = GenerateOptions {
             pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Distribution, Error, NoiseKey, Place, entropy_nats, float_tensor, gumbel, gumbel_at,
-    log_normalizer, tempered, top_k_ids,
+    host_values, log_normalizer, tempered, top_k_ids,
 };
 
 mod filters;
@@ -212,20 +212,25 @@ impl SoftPipeline {
     /// # Panics
     /// If `keys` are not one a row.
     pub fn draw(&self, probs: &Distribution, keys: &[NoiseKey]) -> Vec<u32> {
-        let rows = probs.to_rows(usize::MAX);
-        assert_eq!(rows.len(), keys.len(), "one noise key a row");
-        rows.iter()
-            .zip(keys)
-            .map(|(row, &key)| {
-                if row.len() == 1 || self.config.temperature == 0.0 {
-                    return row[0].0;
-                }
-                let ids: Vec<u32> = row.iter().map(|entry| entry.0).collect();
-                let noise = noise_of(&ids, key);
-                let perturbed = row.iter().zip(noise).map(|(entry, g)| (entry.1.ln() + g, entry.0));
-                perturbed.fold((f64::NEG_INFINITY, ids[0]), |a, b| if b.0 > a.0 { b } else { a }).1
-            })
-            .collect()
+        assert_eq!(probs.batch(), keys.len(), "one noise key a row");
+        if self.config.temperature == 0.0 {
+            return probs.to_rows(1).iter().map(|row| row[0].0).collect();
+        }
+        match probs {
+            // Ranking a whole vocabulary would cost more than the draw itself.
+            Distribution::Dense(probs) => {
+                let vocab = probs.dims()[1];
+                let values = host_values(probs.clone().detach());
+                let rows = values.chunks_exact(vocab).zip(keys);
+                let entries = |row: &[f64]| (0u32..).zip(row.to_vec()).collect::<Vec<_>>();
+                rows.map(|(row, &key)| drawn(&entries(row), gumbel(key, Place::Draw, vocab)))
+                    .collect()
+            }
+            sparse => {
+                let rows = sparse.to_rows(usize::MAX);
+                rows.iter().zip(keys).map(|(row, &key)| drawn(row, noise_of(row, key))).collect()
+            }
+        }
     }
 
     /// Entropy of the tempered distribution before filters, in nats; at temperature 0 that of 1.
@@ -324,11 +329,18 @@ fn relaxed(probs: &Scores, temperature: f64, keys: &[NoiseKey]) -> Scores {
     }
 }
 
-/// Draw noise of the tokens `ids`: one pass over the stream where there are many.
-fn noise_of(ids: &[u32], key: NoiseKey) -> Vec<f64> {
+/// The token of the largest `log p + g`; a row is (id, weight), with its noise in the same order.
+fn drawn(row: &[(u32, f64)], noise: Vec<f64>) -> u32 {
+    let perturbed = row.iter().zip(noise).map(|(entry, g)| (entry.1.ln() + g, entry.0));
+    perturbed.fold((f64::NEG_INFINITY, row[0].0), |a, b| if b.0 > a.0 { b } else { a }).1
+}
+
+/// Draw noise of a row's tokens: one pass over the stream where there are many.
+fn noise_of(row: &[(u32, f64)], key: NoiseKey) -> Vec<f64> {
+    let ids: Vec<u32> = row.iter().map(|entry| entry.0).collect();
     let Some(last) = ids.iter().max() else { return Vec::new() };
     if ids.len() < 1024 {
-        return gumbel_at(key, Place::Draw, ids);
+        return gumbel_at(key, Place::Draw, &ids);
     }
     let all = gumbel(key, Place::Draw, *last as usize + 1);
     ids.iter().map(|&id| all[id as usize]).collect()

@@ -15,6 +15,14 @@ pub const TARGETS: [&str; 7] =
 /// First index of the parameter streams that the additions draw from: away from the base model's.
 const FIRST_STREAM: u32 = 1 << 24;
 
+/// Why an addition is refused: `what` is there, and `key` asks for a new one.
+pub(crate) fn already_there(what: &str, key: &str) -> Error {
+    Error::Settings(format!(
+        "the model has {what} of its own, which a new addition would replace: leave `{key}` at 0 \
+         to train what is there further"
+    ))
+}
+
 impl Transformer {
     /// Tokens of the learned K/V prefix; 0 without one.
     pub fn prefix_len(&self) -> usize {
@@ -22,11 +30,13 @@ impl Transformer {
         prefix.map_or(0, |prefix| prefix.keys.dims()[1])
     }
 
-    /// Freezes every parameter and attaches a low-rank branch of `rank` to the named projections
-    /// of every block: `y + alpha / rank (x A) B`, A normal with variance 1 / rank, B zero.
+    /// Freezes every parameter but a prefix already there, and attaches a low-rank branch of `rank`
+    /// to the named projections of every block: `y + alpha / rank (x A) B`, A normal with variance
+    /// 1 / rank, B zero.
     ///
     /// # Errors
-    /// A rank of 0, no target, or a name that is not one of [`TARGETS`] or that the model lacks.
+    /// A rank of 0, no target, a name that is not one of [`TARGETS`] or that the model lacks, or
+    /// branches already there.
     pub fn with_low_rank(
         self,
         rank: usize,
@@ -38,7 +48,10 @@ impl Transformer {
             let problem = "a low-rank branch needs a rank over 0 and at least one target";
             return Err(Error::Settings(problem.to_owned()));
         }
-        let mut model = self.freeze();
+        if self.num_low_rank() > 0 {
+            return Err(already_there("low-rank branches", "low_rank.rank"));
+        }
+        let mut model = self.with_frozen_base();
         let (device, dtype) = (model.device(), model.dtype());
         let mut stream = FIRST_STREAM;
         for block in &mut model.blocks {
@@ -75,7 +88,7 @@ impl Transformer {
     /// and values before the first position of every layer, normal with standard deviation 0.02.
     ///
     /// # Errors
-    /// No tokens, or as many as the model has positions.
+    /// No tokens, as many as the model has positions, or a prefix already there.
     pub fn with_prefix(self, tokens: usize, seed: u64) -> Result<Self, Error> {
         let max_positions = self.config.max_positions;
         if tokens == 0 || tokens >= max_positions {
@@ -84,8 +97,10 @@ impl Transformer {
                 max_positions - 1
             )));
         }
-        let has_low_rank = self.num_low_rank() > 0;
-        let mut model = if has_low_rank { self } else { self.freeze() };
+        if self.prefix_len() > 0 {
+            return Err(already_there("a prefix", "prefix.tokens"));
+        }
+        let mut model = self.with_frozen_base();
         let (device, dtype) = (model.device(), model.dtype());
         let shape = [model.config.n_kv_heads, tokens, model.config.head_dim];
         let mut stream = 2 * FIRST_STREAM;
@@ -98,6 +113,11 @@ impl Transformer {
             block.attention.prefix = Some(Prefix { keys: part(), values: part() });
         }
         Ok(model)
+    }
+
+    /// Freezes the base; where there is an addition already, it has been frozen for that one.
+    fn with_frozen_base(self) -> Self {
+        if self.num_low_rank() > 0 || self.prefix_len() > 0 { self } else { self.freeze() }
     }
 
     fn num_low_rank(&self) -> usize {

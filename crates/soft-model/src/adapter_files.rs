@@ -18,11 +18,27 @@ const VALUES: &str = "soft_adapter.safetensors";
 /// What was added to a frozen base.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Description {
-    rank: usize,
+pub(crate) struct Additions {
+    pub(crate) rank: usize,
     alpha: f64,
     targets: Vec<String>,
-    prefix_tokens: usize,
+    pub(crate) prefix_tokens: usize,
+}
+
+impl Additions {
+    /// What the description in a folder names; nothing where there is none.
+    ///
+    /// # Errors
+    /// A description that is not one.
+    pub(crate) fn describe(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(DESCRIPTION);
+        if !path.is_file() {
+            return Ok(Self::default());
+        }
+        let text = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::format(&path, "adapter description", error.to_string()))
+    }
 }
 
 impl Transformer {
@@ -30,30 +46,20 @@ impl Transformer {
     /// it in a checkpoint of this project.
     ///
     /// # Errors
-    /// Tensors that do not fit, or a broken description.
+    /// Tensors that do not fit.
     pub fn open(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self, Error> {
-        let model = Self::from_weights(&files.config, &files.weights, device, dtype)?;
-        let folder = files.weights.path();
-        let path = folder.join(DESCRIPTION);
-        if !path.is_file() {
-            return Ok(model);
-        }
-        let text = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
-        let description: Description = serde_json::from_slice(&text)
-            .map_err(|error| Error::format(&path, "adapter description", error.to_string()))?;
-        model.with_described(&description)?.with_values(&folder.join(VALUES))
-    }
-
-    fn with_described(self, description: &Description) -> Result<Self, Error> {
-        let Description { rank, alpha, targets, prefix_tokens } = description;
-        let mut model = self;
+        let mut model = Self::from_weights(&files.config, &files.weights, device, dtype)?;
+        let Additions { rank, alpha, targets, prefix_tokens } = &files.additions;
         if *rank > 0 {
             model = model.with_low_rank(*rank, *alpha, targets, 0)?;
         }
         if *prefix_tokens > 0 {
             model = model.with_prefix(*prefix_tokens, 0)?;
         }
-        Ok(model)
+        if files.additions == Additions::default() {
+            return Ok(model);
+        }
+        model.with_values(&files.weights.path().join(VALUES))
     }
 
     /// Writes the low-rank branches and the prefix into a checkpoint folder; nothing where the
@@ -64,7 +70,7 @@ impl Transformer {
     pub fn save_adapter(&self, folder: &Path) -> Result<(), Error> {
         let mut tensors = Vec::new();
         let mut description =
-            Description { prefix_tokens: self.prefix_len(), ..Description::default() };
+            Additions { prefix_tokens: self.prefix_len(), ..Additions::default() };
         self.for_each_addition(&mut |name, addition| {
             if let Kind::A { rank, scale } = addition.kind {
                 description.rank = rank;

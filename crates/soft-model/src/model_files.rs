@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::adapt::already_there;
+use crate::adapter_files::Additions;
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
 use crate::{ChatTemplate, Error, Tokenizer, Weights};
@@ -42,6 +44,8 @@ pub struct ModelFiles {
     pub generation: GenerationDefaults,
     /// Text of `soft_config.toml`, where the folder is a checkpoint of this project.
     pub soft: Option<String>,
+    /// Low-rank branches and prefix that lie beside the base, in a checkpoint of this project.
+    pub(crate) additions: Additions,
 }
 
 impl ModelFiles {
@@ -66,6 +70,26 @@ impl ModelFiles {
             return Err(Error::tokenizer(path, problem));
         }
         Ok(files)
+    }
+
+    /// Positions that are left for tokens: a learned prefix takes some of its own.
+    pub fn context(&self) -> usize {
+        self.config.max_positions.saturating_sub(self.additions.prefix_tokens)
+    }
+
+    /// Checks that new low-rank branches or a new prefix would not replace those of a checkpoint,
+    /// before its weights are read.
+    ///
+    /// # Errors
+    /// The addition that is there already.
+    pub fn check_free(&self, low_rank: bool, prefix: bool) -> Result<(), Error> {
+        if low_rank && self.additions.rank > 0 {
+            return Err(already_there("low-rank branches", "low_rank.rank"));
+        }
+        if prefix && self.additions.prefix_tokens > 0 {
+            return Err(already_there("a prefix", "prefix.tokens"));
+        }
+        Ok(())
     }
 }
 
@@ -102,7 +126,7 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         Err(error @ Error::TokenizerUnsupported { .. }) => (None, Some(error.to_string())),
         Err(error) => return Err(error),
     };
-    let chat_template = tokenizer.as_ref().map(template_of).transpose()?.flatten();
+    let chat_template = tokenizer.as_ref().map(Tokenizer::chat_template).transpose()?.flatten();
     let eos_ids = config.eos_ids.clone();
     let generation = GenerationDefaults { max_new_tokens: None, eos_ids };
     Ok(ModelFiles {
@@ -113,6 +137,7 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         chat_template,
         generation,
         soft: None,
+        additions: Additions::default(),
     })
 }
 
@@ -123,19 +148,23 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
     let weights = Weights::open_folder(folder, &config)?;
     let tokenizer = Tokenizer::open_folder(folder)?;
     let tokenizer_note = tokenizer.is_none().then(|| no_tokenizer(folder));
-    let chat_template = tokenizer.as_ref().map(template_of).transpose()?.flatten();
+    let chat_template = tokenizer.as_ref().map(Tokenizer::chat_template).transpose()?.flatten();
     let generation = generation_defaults(folder, &config)?;
     let soft = folder.join("soft_config.toml");
     let soft = match soft.exists() {
         true => Some(fs::read_to_string(&soft).map_err(|source| Error::io(&soft, source))?),
         false => None,
     };
-    Ok(ModelFiles { config, weights, tokenizer, tokenizer_note, chat_template, generation, soft })
-}
-
-fn template_of(tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, Error> {
-    let source = tokenizer.chat_template_source();
-    source.map(|source| ChatTemplate::new(source, tokenizer.template_tokens())).transpose()
+    Ok(ModelFiles {
+        config,
+        weights,
+        tokenizer,
+        tokenizer_note,
+        chat_template,
+        generation,
+        soft,
+        additions: Additions::describe(folder)?,
+    })
 }
 
 fn no_config(folder: &Path) -> Error {

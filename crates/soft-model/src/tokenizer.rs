@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::Error;
 use crate::gguf::Gguf;
 use crate::tokenizer::special::SpecialTokens;
+use crate::{ChatTemplate, Error};
 
 mod gguf_vocab;
 mod guard;
@@ -190,9 +190,15 @@ impl Tokenizer {
         self.chat_template.as_deref()
     }
 
-    /// Names of the special tokens as chat templates know them, such as `bos_token`.
-    pub(crate) fn template_tokens(&self) -> Vec<(&'static str, String)> {
-        self.special.named().map(|(name, token)| (name, token.to_owned())).collect()
+    /// The chat template, where the tokenizer came with one; it knows the special tokens by the
+    /// names that templates use, such as `bos_token`.
+    ///
+    /// # Errors
+    /// A template that does not compile.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, Error> {
+        let Some(source) = &self.chat_template else { return Ok(None) };
+        let tokens = self.special.named().map(|(name, token)| (name, token.to_owned()));
+        ChatTemplate::new(source, tokens).map(Some)
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json`, the chat template within, so that

@@ -23,20 +23,40 @@ use crate::run_dir::JsonlWriter;
 /// Set by a signal handler: the run stops after the step in progress, with a checkpoint.
 pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Writes a checkpoint: (steps done, model, optimizer state).
+/// Writes a checkpoint: (what is done, model, optimizer state).
 pub(crate) type SaveCheckpoint = Box<
-    dyn FnMut(usize, &Transformer, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
+    dyn FnMut(&Done, &Transformer, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
 >;
 
-/// A figure on held-out data and its name in `metrics.jsonl`; `None` where there is no such data.
-pub(crate) type Evaluate =
-    Box<dyn FnMut(&Transformer) -> Result<Option<(&'static str, f64)>, Error> + Send>;
+/// How far a training has come, over all its sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Done {
+    /// Optimizer steps.
+    pub(crate) steps: usize,
+    /// Positions of examples that went through the model.
+    pub(crate) tokens: u64,
+    /// Time in the loop, in seconds.
+    pub(crate) seconds: f64,
+}
+
+/// A figure on held-out data; `None` where there is no such data.
+pub(crate) type Evaluate = Box<dyn FnMut(&Transformer) -> Result<Option<HeldOut>, Error> + Send>;
+
+/// A figure on held-out data.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct HeldOut {
+    /// Its name on the dashboard.
+    pub(crate) title: &'static str,
+    /// Its name in `metrics.jsonl`.
+    pub(crate) key: &'static str,
+    pub(crate) value: f64,
+}
 
 /// What a run of the loop needs besides the model.
 pub(crate) struct Job {
     pub(crate) feed: StepFeed,
-    /// First step, counted from 0: over 0 when a run is resumed.
-    pub(crate) first_step: usize,
+    /// What was done before: not zero when a run is resumed.
+    pub(crate) before: Done,
     pub(crate) steps: usize,
     pub(crate) save_every: usize,
     pub(crate) eval_every: usize,
@@ -56,6 +76,7 @@ pub(crate) struct Job {
 pub(crate) struct Outcome {
     pub(crate) error: Option<Error>,
     pub(crate) checkpoint: Option<std::path::PathBuf>,
+    pub(crate) done: Done,
 }
 
 /// The loop over optimizer steps: guidance, micro-batches, one reduction of their gradients,
@@ -88,8 +109,8 @@ impl SupervisedLearningStrategy<SoftLearner> for SoftStrategy {
         interrupter.fail_on_error(events.process_train(started));
         let mut steps = Steps { job: &mut job, events: &mut events, interrupter: &interrupter };
         let outcome = match steps.run(&mut learner) {
-            Ok(checkpoint) => Outcome { error: None, checkpoint },
-            Err(error) => Outcome { error: Some(error), checkpoint: None },
+            Ok((checkpoint, done)) => Outcome { error: None, checkpoint, done },
+            Err(error) => Outcome { error: Some(error), ..Outcome::default() },
         };
         interrupter.fail_on_error(events.process_train(LearnerEvent::EndSplit(1)));
         interrupter.fail_on_error(events.process_train(LearnerEvent::EndEpoch(1)));
@@ -107,7 +128,7 @@ struct Steps<'a> {
 /// Figures of one optimizer step.
 struct StepFigures {
     item: StepItem,
-    num_tokens: usize,
+    num_tokens: u64,
     grad_norm: f64,
 }
 
@@ -118,41 +139,43 @@ impl StepFigures {
 }
 
 impl Steps<'_> {
-    /// Runs to the last step, and returns the last checkpoint.
+    /// Runs to the last step; returns the last checkpoint and what was done by then.
     fn run(
         &mut self,
         learner: &mut Learner<SoftLearner>,
-    ) -> Result<Option<std::path::PathBuf>, Error> {
+    ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
         let started = Instant::now();
-        let mut tokens_seen = 0;
+        let before = self.job.before;
+        let mut done = before;
         let mut checkpoint = None;
-        for step in self.job.first_step..self.job.steps {
-            let done = step + 1;
-            let last = done == self.job.steps;
-            let every = self.job.save_every;
+        let is_due = |every: usize, steps: usize| every > 0 && steps.is_multiple_of(every);
+        for step in before.steps..self.job.steps {
+            done.steps = step + 1;
+            let last = done.steps == self.job.steps;
             let stopping = self.should_stop();
-            let saves = last || stopping || (every > 0 && done.is_multiple_of(every));
+            let saves = last || stopping || is_due(self.job.save_every, done.steps);
             let figures = self.step(learner, step, saves)?;
-            tokens_seen += figures.num_tokens;
-            let rate = tokens_seen as f64 / started.elapsed().as_secs_f64().max(1e-9);
-            self.report(step, &figures, rate)?;
+            done.tokens += figures.num_tokens;
+            done.seconds = before.seconds + started.elapsed().as_secs_f64();
+            let held_out = match is_due(self.job.eval_every, done.steps) {
+                true => (self.job.evaluate)(&learner.model().model.valid())?,
+                false => None,
+            };
+            let rate = (done.tokens - before.tokens) as f64 / (done.seconds - before.seconds);
+            self.report(&done, &figures, held_out, rate)?;
             if saves {
                 let state = learner.model().setup.exchange().optimizer.take();
                 let state = state.ok_or_else(|| Error::Runtime {
                     what: "the optimizer gave no state to save".to_owned(),
                 })?;
-                checkpoint = Some((self.job.save)(done, &learner.model().model, state)?);
-            }
-            let every = self.job.eval_every;
-            if every > 0 && done.is_multiple_of(every) && !last {
-                self.evaluate(&learner.model().model, done)?;
+                checkpoint = Some((self.job.save)(&done, &learner.model().model, state)?);
             }
             if let (true, Some(checkpoint)) = (stopping && !last, &checkpoint) {
                 let checkpoint = checkpoint.clone();
-                return Err(Error::Interrupted { step: done as u64, checkpoint });
+                return Err(Error::Interrupted { step: done.steps as u64, checkpoint });
             }
         }
-        Ok(checkpoint)
+        Ok((checkpoint, done))
     }
 
     fn should_stop(&self) -> bool {
@@ -171,7 +194,7 @@ impl Steps<'_> {
         let mut reduced = GradientsAccumulator::new();
         let model = learner.model();
         for micro_batch in self.job.feed.step(step) {
-            num_tokens += micro_batch.batch.examples.iter().map(|e| e.len()).sum::<usize>();
+            num_tokens += micro_batch.batch.examples.iter().map(|e| e.len() as u64).sum::<u64>();
             let output = learner.train_step(micro_batch);
             reduced.accumulate(&model, output.grads);
             add(&mut sums, output.item);
@@ -196,33 +219,46 @@ impl Steps<'_> {
     }
 
     /// `metrics.jsonl`, the dashboard, and a line.
-    fn report(&mut self, step: usize, figures: &StepFigures, rate: f64) -> Result<(), Error> {
+    fn report(
+        &mut self,
+        done: &Done,
+        figures: &StepFigures,
+        held_out: Option<HeldOut>,
+        rate: f64,
+    ) -> Result<(), Error> {
         let job = &mut *self.job;
+        let step = done.steps - 1;
         let guidance = job.feed.guidance(step);
         let learning_rate = (job.learning_rate)(step);
         let value = |name| figures.value(name);
-        job.metrics.append(&json!({
-            "step": step + 1,
+        let mut line = json!({
+            "step": done.steps,
             "loss": value(metric_name::LOSS),
             "cross_entropy": value(metric_name::CROSS_ENTROPY),
             "entropy": value(metric_name::ENTROPY),
             "guidance": guidance,
             "grad_norm": figures.grad_norm,
             "learning_rate": learning_rate,
-            "num_tokens": figures.num_tokens,
-        }))?;
-        let done = step + 1;
-        if job.print_lines && (done.is_multiple_of(job.log_every) || done == job.steps) {
+            "num_tokens": done.tokens,
+        });
+        if let Some(HeldOut { key, value, .. }) = held_out {
+            line[key] = value.into();
+        }
+        job.metrics.append(&line)?;
+        let (steps, label) = (job.steps, &job.label);
+        let at = format!("{label} step {:>5}/{steps}", done.steps);
+        if job.print_lines && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
             say(format_args!(
-                "{} step {done:>5}/{} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | \
-                 guidance {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e} | {rate:.0} tok/s",
-                job.label,
-                job.steps,
+                "{at} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance \
+                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e} | {rate:.0} tok/s",
                 value(metric_name::LOSS),
                 value(metric_name::CROSS_ENTROPY),
                 value(metric_name::ENTROPY),
                 figures.grad_norm
             ));
+        }
+        if let (true, Some(HeldOut { key, value, .. })) = (job.print_lines, held_out) {
+            say(format_args!("{at} | {key} {value:.4}"));
         }
         let mut item = figures.item.clone();
         item.values.extend([
@@ -230,27 +266,15 @@ impl Steps<'_> {
             (metric_name::GRAD_NORM, figures.grad_norm),
             (metric_name::LEARNING_RATE, learning_rate),
         ]);
-        let progress = Progress::new(done, job.steps, Some("steps".to_owned()));
-        let item = TrainingItem::new(item, progress, Some(done), None);
-        let sent = self.events.process_train(LearnerEvent::ProcessedItem(item));
-        self.interrupter.fail_on_error(sent);
-        Ok(())
-    }
-
-    fn evaluate(&mut self, model: &Transformer, done: usize) -> Result<(), Error> {
-        let Some((name, value)) = (self.job.evaluate)(&model.valid())? else { return Ok(()) };
-        self.job.metrics.append(&json!({ "step": done, name: value }))?;
-        if self.job.print_lines {
-            say(format_args!(
-                "{} step {done:>5}/{} | {name} {value:.4}",
-                self.job.label, self.job.steps
-            ));
+        let shown = |item| {
+            let progress = Progress::new(done.steps, steps, Some("steps".to_owned()));
+            LearnerEvent::ProcessedItem(TrainingItem::new(item, progress, Some(done.steps), None))
+        };
+        self.interrupter.fail_on_error(self.events.process_train(shown(item)));
+        if let Some(HeldOut { title, value, .. }) = held_out {
+            let item = StepItem { values: vec![(title, value)] };
+            self.interrupter.fail_on_error(self.events.process_valid(shown(item)));
         }
-        let item = StepItem { values: vec![(metric_name::ACCURACY, value)] };
-        let progress = Progress::new(done, self.job.steps, Some("steps".to_owned()));
-        let item = TrainingItem::new(item, progress, Some(done), None);
-        let sent = self.events.process_valid(LearnerEvent::ProcessedItem(item));
-        self.interrupter.fail_on_error(sent);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use soft_model::{GenerateOptions, Mode, ModelFiles, Transformer, generate};
 use soft_tests::bench::{
     Spread, interleaved, median, milliseconds, print_header, print_result, quick,
 };
-use soft_tests::{SMOLLM2, device, models_dir};
+use soft_tests::{device, smollm2};
 
 const PROMPT: &str =
     "Question: Tom has 12 apples, gives 5 away and buys 9. How many has he?\nAnswer:";
@@ -78,8 +78,8 @@ fn choice_milliseconds(
 }
 
 fn main() {
-    let Some(dir) = models_dir() else { return };
-    let files = ModelFiles::open(&dir.join(SMOLLM2)).expect("the model opens");
+    let Some(path) = smollm2() else { return };
+    let files = ModelFiles::open(&path).expect("the model opens");
     let device = device();
     let model = Transformer::from_weights(&files.config, &files.weights, &device, DType::F32)
         .expect("the weights fit the configuration");

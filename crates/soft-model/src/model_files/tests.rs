@@ -1,100 +1,11 @@
-//! Whole models from disk: the real one against its oracle, small ones against their faults.
-
-use std::path::PathBuf;
+//! Small models from disk, against their faults; the real one is tested in `tests/tests/smollm2.rs`.
 
 use serde_json::json;
 
 use super::*;
-use crate::chat_template::Message;
 use crate::config::Family;
 use crate::config::tests::config;
 use crate::{NamedTensor, expected_tensors, save_safetensors};
-
-const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
-
-/// A file of the folder with real models, or a loud note that it is not there.
-fn real(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("SOFT_MODELS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models"),
-        PathBuf::from,
-    );
-    let path = folder.join(file);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: no {}; set SOFT_MODELS to the folder that has it", path.display());
-    None
-}
-
-fn golden(file: &str) -> Option<Value> {
-    let text = fs::read(real(file)?).unwrap();
-    Some(serde_json::from_slice(&text).unwrap())
-}
-
-fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
-}
-
-#[test]
-fn the_real_model_opens_with_the_shape_of_its_paper() {
-    let Some(path) = real(GGUF) else { return };
-    let files = ModelFiles::open(&path).unwrap();
-    let config = &files.config;
-    assert_eq!((config.n_layers, config.d_model, config.d_ff), (30, 576, 1536));
-    assert_eq!((config.n_heads, config.n_kv_heads, config.head_dim), (9, 3, 64));
-    assert_eq!((config.vocab_size, config.max_positions), (49152, 8192));
-    assert_eq!(config.norm_eps, 1e-5);
-    let positions = crate::Positions::Rotary { theta: 100_000.0, scaling: None };
-    assert_eq!(config.positions, positions);
-    assert!(config.tied_embeddings && !config.qkv_bias);
-    assert_eq!((config.bos_id, &config.eos_ids[..], config.pad_id), (Some(1), &[2][..], Some(2)));
-    assert_eq!(files.weights.names().count(), 272);
-    assert_eq!(files.tokenizer.unwrap().vocab_len(), 49152);
-    assert_eq!(ModelConfig::from_hf(&config.to_hf(), &path).unwrap(), *config);
-}
-
-#[test]
-fn tokenizer_and_chat_text_equal_the_oracle() {
-    let (Some(path), Some(strings), Some(oracle)) =
-        (real(GGUF), golden("smollm2-golden-tokenizer.json"), golden("smollm2-golden.json"))
-    else {
-        return;
-    };
-    let files = ModelFiles::open(&path).unwrap();
-    let from_gguf = files.tokenizer.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    from_gguf.save(folder.path()).unwrap();
-    let saved = Tokenizer::open_folder(folder.path()).unwrap().unwrap();
-    for tokenizer in [&from_gguf, &saved] {
-        let template = template_of(tokenizer).unwrap().unwrap();
-        for case in strings.as_array().unwrap() {
-            let found = tokenizer.encode(case["text"].as_str().unwrap(), true).unwrap();
-            assert_eq!(found, ids(&case["ids"]), "{case}");
-            assert_eq!(tokenizer.decode(&found), case["decoded"].as_str().unwrap());
-        }
-        let mut chats = 0;
-        for case in oracle["cases"].as_array().unwrap() {
-            let text = if case["kind"] == "chat" {
-                chats += 1;
-                let prompt = Message::new("user", case["prompt"].as_str().unwrap());
-                let text = template.render(&[prompt], true).unwrap();
-                assert_eq!(text, case["text"].as_str().unwrap());
-                text
-            } else {
-                case["text"].as_str().or(case["prompt"].as_str()).unwrap().to_owned()
-            };
-            assert_eq!(tokenizer.encode(&text, true).unwrap(), ids(&case["input_ids"]), "{text}");
-            for top in case["top5"].as_array().unwrap() {
-                let token = tokenizer.decode_token(top["id"].as_u64().unwrap() as u32);
-                assert_eq!(token.as_deref(), top["token"].as_str());
-            }
-            if let Some(text) = case["greedy_text"].as_str() {
-                assert_eq!(tokenizer.decode(&ids(&case["greedy_ids"])), text);
-            }
-        }
-        assert!(chats > 0, "the oracle has chat cases");
-    }
-}
 
 /// A folder with a small model of zeros.
 fn folder(family: Family) -> tempfile::TempDir {

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// The state's file name.
 pub const STATE: &str = "state.json";
 /// The version this program writes, and the only one it reads.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// Everything a run needs to go on as if it had never stopped. There is no state of a random
 /// generator: all randomness is a function of the seed and of where training stands.
@@ -23,6 +23,10 @@ pub struct TrainState {
     pub step: u64,
     /// Examples fed so far: the position in the data, across epochs.
     pub examples_seen: u64,
+    /// Positions of examples that went through the model so far.
+    pub num_tokens: u64,
+    /// Time spent in the training loop so far, over all sessions, in seconds.
+    pub seconds: f64,
     /// The run's seed.
     pub seed: u64,
     /// Where the guidance schedule stands, in its own unit (steps).

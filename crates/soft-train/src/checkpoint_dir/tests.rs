@@ -17,6 +17,8 @@ fn state(step: u64) -> TrainState {
         version: STATE_VERSION,
         step,
         examples_seen: step * 64,
+        num_tokens: step * 640,
+        seconds: step as f64 * 0.25,
         seed: 9,
         guidance_position: step as f64,
         accumulation_window: AccumulationWindow {

@@ -141,6 +141,10 @@ fn task(config: &Config, place: Place<'_>) -> Option<Found> {
 fn arms(config: &Config, place: Place<'_>) -> Vec<Found> {
     let arms = &config.eval.arms;
     let mut problems = Vec::new();
+    if config.task.name == TaskName::Ids && arms.iter().any(|&arm| arm != Arm::Soft) {
+        let message = "`eval.arms` holds more than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]";
+        problems.push(found(place, &["eval.arms", "task.name"], message.into()));
+    }
     problems.extend(repeated("eval.arms", arms, place));
     if arms.contains(&Arm::SoftFedHard) && !arms.contains(&Arm::Soft) {
         let message = "`eval.arms` holds \"soft_fed_hard\" without \"soft\"; expected both, for it is the model of the soft arm";

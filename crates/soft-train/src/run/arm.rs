@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc as Shared, Mutex, PoisonError};
-use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
@@ -29,7 +28,7 @@ use crate::renderer::{NoLog, Quiet, say};
 use crate::results::ArmResult;
 use crate::rollout::{Parallel, Rollout, Sequential, StepContext};
 use crate::run_dir::RunDir;
-use crate::strategy::{Evaluate, Job, SoftStrategy};
+use crate::strategy::{Done, Evaluate, HeldOut, Job, SoftStrategy};
 
 /// One arm of a run.
 pub(super) struct Training<'a> {
@@ -47,19 +46,22 @@ impl Training<'_> {
         let config = self.config;
         let device = self.device.clone().autodiff();
         let restored = checkpoint::restore(self.dir.path(), config, &self.options.resume, &device)?;
-        let (model, optimizer, first_step, checkpoint) = match restored {
+        let (model, optimizer, before, checkpoint) = match restored {
             Some(restored) => {
-                self.dir.truncate_after(restored.step as u64)?;
-                discard_after(self.dir.path(), restored.step as u64)?;
+                let step = restored.done.steps as u64;
+                self.dir.truncate_after(step)?;
+                discard_after(self.dir.path(), step)?;
                 say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
                 let path = Some(restored.path);
-                (restored.model, Some(restored.optimizer), restored.step, path)
+                (restored.model, Some(restored.optimizer), restored.done, path)
             }
-            None => (model::begin(config, self.problem, self.arm, &device)?, None, 0, None),
+            None => {
+                let model = model::begin(config, self.problem, self.arm, &device)?;
+                (model, None, Done::default(), None)
+            }
         };
-        let started = Instant::now();
-        let (model, checkpoint) = if first_step >= config.train.steps {
-            (model.valid(), checkpoint)
+        let (model, checkpoint, done) = if before.steps >= config.train.steps {
+            (model.valid(), checkpoint, before)
         } else {
             let adamw = AdamWConfig::new().with_weight_decay(config.train.weight_decay as f32);
             let adamw = adamw.init();
@@ -67,13 +69,12 @@ impl Training<'_> {
                 Some(record) => adamw.load_record(record),
                 None => adamw,
             };
-            let rate = LearningRate::new(&config.train, first_step);
+            let rate = LearningRate::new(&config.train, before.steps);
             let learner = SoftLearner::new(model, self.setup());
             let learner = Learner::new(learner, optimizer, ModuleLrScheduler::new(rate));
-            self.fit(learner, first_step)?
+            self.fit(learner, before)?
         };
-        let seconds = started.elapsed().as_secs_f64();
-        self.results(&model, checkpoint.unwrap_or_default(), seconds)
+        self.results(&model, checkpoint.unwrap_or_default(), done.seconds)
     }
 
     fn setup(&self) -> Setup {
@@ -111,9 +112,9 @@ impl Training<'_> {
     fn fit(
         &self,
         learner: Learner<SoftLearner>,
-        first_step: usize,
-    ) -> Result<(Transformer, Option<PathBuf>), Error> {
-        let strategy = Shared::new(SoftStrategy::new(self.job(first_step)?));
+        before: Done,
+    ) -> Result<(Transformer, Option<PathBuf>, Done), Error> {
+        let strategy = Shared::new(SoftStrategy::new(self.job(before)?));
         let outcome = strategy.outcome.clone();
         let mut training = SupervisedTraining::new(
             self.dir.path(),
@@ -133,7 +134,11 @@ impl Training<'_> {
         ] {
             training = training.metric_train_numeric(ScalarMetric::new(name));
         }
-        training = training.metric_valid_numeric(ScalarMetric::new(metric_name::ACCURACY));
+        let held_out = match self.problem {
+            Problem::Mnns(_) => metric_name::ACCURACY,
+            Problem::Ids { .. } => metric_name::CROSS_ENTROPY,
+        };
+        training = training.metric_valid_numeric(ScalarMetric::new(held_out));
         if !self.options.dashboard {
             training = training.renderer(Box::new(Quiet));
         }
@@ -145,11 +150,11 @@ impl Training<'_> {
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome.error.take() {
             Some(error) => Err(error),
-            None => Ok((result.model.model, outcome.checkpoint.take())),
+            None => Ok((result.model.model, outcome.checkpoint.take(), outcome.done)),
         }
     }
 
-    fn job(&self, first_step: usize) -> Result<Job, Error> {
+    fn job(&self, before: Done) -> Result<Job, Error> {
         let config = self.config;
         let examples = self.problem.examples(self.arm)?;
         let writer = CheckpointWriter::new(self.dir.path(), config, self.problem, self.arm);
@@ -161,7 +166,7 @@ impl Training<'_> {
         }
         Ok(Job {
             feed: StepFeed::new(&fed, examples, config.model.dropout)?,
-            first_step,
+            before,
             steps: config.train.steps,
             save_every: config.save.every,
             eval_every: config.eval.every,
@@ -169,7 +174,7 @@ impl Training<'_> {
             print_lines: !self.options.dashboard,
             label: format!("{:<10}", self.arm.as_str()),
             metrics: self.dir.metrics()?,
-            save: Box::new(move |step, model, optimizer| writer.write(step, model, optimizer)),
+            save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
             evaluate: self.evaluation()?,
             learning_rate: Box::new(move |step| rate.at(step)),
         })
@@ -185,8 +190,9 @@ impl Training<'_> {
                 Ok(Box::new(move |model| {
                     let problems = limited(task.validation(), limit);
                     let correct = count_correct(model, &task, problems, arm, &pipeline, seed)?;
-                    let accuracy = correct as f64 / problems.len() as f64;
-                    Ok(Some(("valid/accuracy", accuracy)))
+                    let value = correct as f64 / problems.len() as f64;
+                    let title = metric_name::ACCURACY;
+                    Ok(Some(HeldOut { title, key: "valid/accuracy", value }))
                 }))
             }
             Problem::Ids { valid, .. } => {
@@ -205,7 +211,8 @@ impl Training<'_> {
                         dropout: 0.0,
                     };
                     let value = free_running_cross_entropy(model, &valid, objective, &context);
-                    Ok(Some(("valid/cross_entropy", value)))
+                    let title = metric_name::CROSS_ENTROPY;
+                    Ok(Some(HeldOut { title, key: "valid/cross_entropy", value }))
                 }))
             }
         }
@@ -218,8 +225,8 @@ impl Training<'_> {
         seconds: f64,
     ) -> Result<Vec<ArmResult>, Error> {
         let Problem::Mnns(task) = self.problem else {
-            if let Some((name, value)) = (self.evaluation()?)(model)? {
-                say(format_args!("{name} {value:.4}"));
+            if let Some(HeldOut { key, value, .. }) = (self.evaluation()?)(model)? {
+                say(format_args!("{key} {value:.4}"));
             }
             say(format_args!("checkpoint: {}", checkpoint.display()));
             return Ok(Vec::new());

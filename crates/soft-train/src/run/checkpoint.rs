@@ -15,6 +15,7 @@ use crate::checkpoint_dir::{
 use crate::config::{Arm, Config};
 use crate::error::Error;
 use crate::learner::trainable_parameters;
+use crate::strategy::Done;
 
 /// File of the optimizer's state, in Burn's own format.
 const OPTIMIZER: &str = "optimizer.bpk";
@@ -47,11 +48,11 @@ impl CheckpointWriter {
     /// Writes the checkpoint of a finished step and deletes those over the limit.
     pub(super) fn write(
         &self,
-        step: usize,
+        done: &Done,
         model: &Transformer,
         optimizer: OptimizerRecord,
     ) -> Result<PathBuf, Error> {
-        let writer = Writer::begin(&self.run_dir, step as u64)?;
+        let writer = Writer::begin(&self.run_dir, done.steps as u64)?;
         let folder = writer.path();
         writer.write_json("config.json", &model.config().to_hf())?;
         save_safetensors(&folder.join("model.safetensors"), &model.named_tensors())?;
@@ -67,21 +68,23 @@ impl CheckpointWriter {
         optimizer.save(folder.join(OPTIMIZER)).map_err(|error| Error::Runtime {
             what: format!("cannot write the optimizer's state: {error}"),
         })?;
-        writer.write_json(STATE, &self.state(step, model))?;
+        writer.write_json(STATE, &self.state(done, model))?;
         let path = writer.commit(&format!("{:08x}", self.config.config_hash()))?;
         prune(&self.run_dir, self.config.save.keep)?;
         Ok(path)
     }
 
-    fn state(&self, step: usize, model: &Transformer) -> TrainState {
+    fn state(&self, done: &Done, model: &Transformer) -> TrainState {
         let train = &self.config.train;
         let rows = train.micro_batch * train.grad_accum;
         TrainState {
             version: STATE_VERSION,
-            step: step as u64,
-            examples_seen: (step * rows) as u64,
+            step: done.steps as u64,
+            examples_seen: (done.steps * rows) as u64,
+            num_tokens: done.tokens,
+            seconds: done.seconds,
             seed: self.config.run.seed,
-            guidance_position: step as f64,
+            guidance_position: done.steps as f64,
             accumulation_window: AccumulationWindow {
                 micro_batch: train.micro_batch as u64,
                 grad_accum: train.grad_accum as u64,
@@ -113,12 +116,12 @@ fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
     format!("# How the model of this checkpoint was trained to think.\n{table}")
 }
 
-/// A checkpoint to go on from: the model, the optimizer's state, and the steps that are done.
+/// A checkpoint to go on from: the model, the optimizer's state, and what is done.
 pub(super) struct Restored {
     pub(super) path: PathBuf,
     pub(super) model: Transformer,
     pub(super) optimizer: OptimizerRecord,
-    pub(super) step: usize,
+    pub(super) done: Done,
 }
 
 /// The checkpoint that `resume` asks for, where there is one.
@@ -160,7 +163,13 @@ pub(super) fn restore(
     }
     let optimizer = OptimizerRecord::load(path.join(OPTIMIZER))
         .map_err(|error| Error::checkpoint(&path.join(OPTIMIZER), error.to_string()))?;
-    Ok(Some(Restored { path, model, optimizer, step: state.step as usize }))
+    let TrainState { step, num_tokens: tokens, seconds, .. } = state;
+    Ok(Some(Restored {
+        path,
+        model,
+        optimizer,
+        done: Done { steps: step as usize, tokens, seconds },
+    }))
 }
 
 /// Checks that a checkpoint to go on from is one of this run or of an arm of it.

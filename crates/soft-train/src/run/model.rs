@@ -12,13 +12,15 @@ use crate::error::Error;
 use crate::example::{Example, Truth};
 use crate::task::mnns::{Mnns, Vocabulary};
 
-/// What examples must fit into: the checkpoint that is named, or nothing.
+/// What examples must fit into: the checkpoint that is named, or nothing. Checks too that what the
+/// configuration adds to that checkpoint is not there yet.
 pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
     let Some(path) = &config.model.path else { return Ok(Limits::default()) };
-    let shape = ModelFiles::open(Path::new(path))?.config;
-    // A learned prefix takes positions of its own.
-    let context = shape.max_positions.saturating_sub(config.prefix.tokens);
-    Ok(Limits { vocab_size: Some(shape.vocab_size), context: Some(context) })
+    let files = ModelFiles::open(Path::new(path))?;
+    files.check_free(config.low_rank.rank > 0, config.prefix.tokens > 0)?;
+    // A new prefix takes positions too.
+    let context = files.context().saturating_sub(config.prefix.tokens);
+    Ok(Limits { vocab_size: Some(files.config.vocab_size), context: Some(context) })
 }
 
 /// Checks that a task's longest line, and every one of its ids, fit a model that is named.
@@ -49,7 +51,10 @@ pub(super) fn begin(
 ) -> Result<Transformer, Error> {
     let model = match &config.model.path {
         Some(path) => {
-            let files = ModelFiles::open(Path::new(path))?;
+            let mut files = ModelFiles::open(Path::new(path))?;
+            // A checkpoint has no `generation_config.json`: its `config.json` names every token
+            // that ends a generation.
+            files.config.eos_ids = files.generation.eos_ids.clone();
             Transformer::open(&files, device, DType::F32)?
         }
         None => new_model(config, problem, arm, device),

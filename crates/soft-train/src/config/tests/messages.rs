@@ -195,6 +195,10 @@ fn settings_that_contradict_are_refused() {
             "[eval]\narms = [\"hard\", \"hard\"]",
             "my.toml:2:8: `eval.arms` holds \"hard\" twice; expected each entry once",
         ),
+        (
+            "[task]\nname = \"ids\"\n[eval]\narms = [\"soft\", \"hard\"]",
+            "my.toml:4:8: `eval.arms` holds more than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(message(text), expected);
