@@ -20,7 +20,7 @@ fn an_interrupted_run_leaves_a_checkpoint_that_it_goes_on_from_to_the_same_end()
         let tiny = "task = {name = \"mnns\", digits = 3, digit_max = 4}\n\
                     model = {d_model = 16, dropout = 0.1}\ntrain = {steps = 6, micro_batch = 4}";
         let resolved = Loader::new().text("tiny", tiny).overrides(settings).load()?;
-        train(&resolved, &device(), &TrainOptions { resume, dashboard: false })
+        train(&resolved, &device(), &TrainOptions { resume, ..TrainOptions::default() })
     };
     STOP_REQUESTED.store(true, Ordering::Relaxed);
     let error = run("stopped", Resume::Never).expect_err("it was asked to stop");

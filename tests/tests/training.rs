@@ -49,7 +49,7 @@ impl Runs {
     fn try_train(&self, name: &str, settings: &[String], resume: Resume) -> Result<Trained, Error> {
         let own = [format!("run.dir={:?}", self.0.path()), format!("run.name={name:?}")];
         let loader = Loader::new().text("tiny", TINY).overrides(own).overrides(settings);
-        let options = TrainOptions { resume, dashboard: false };
+        let options = TrainOptions { resume, ..TrainOptions::default() };
         train(&loader.load()?, &device(), &options)
     }
 
@@ -247,9 +247,46 @@ fn a_checkpoint_to_go_on_from_that_is_not_of_the_run_is_refused() {
         assert_eq!(error.exit_code(), 4, "{error}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
-    let error = runs.error("run", &["train.lr=1e-4"], Resume::Auto);
-    assert_eq!(error.exit_code(), 2, "{error}");
-    assert!(error.to_string().contains("train.lr"), "{error}");
+    for (changed, key) in [("train.lr=1e-4", "train.lr"), (r#"eval.arms=["hard"]"#, "eval.arms")] {
+        let error = runs.error("run", &["train.steps=5", changed], Resume::Auto);
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert!(error.to_string().contains(key), "{error}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_the_data_it_began_with_and_no_other() {
+    let runs = Runs::new();
+    let data = write_counting_lines(&runs, true);
+    let ids = ["task.name=ids", data[0].as_str()];
+    let run =
+        |steps: &str, resume| runs.try_train("run", &owned(&[&ids[..], &[steps]].concat()), resume);
+    run("train.steps=3", Resume::Never).expect("it trains");
+    run("train.steps=5", Resume::Auto).expect("the same data");
+    let file = runs.path("train.jsonl");
+    let text = String::from_utf8(read(&file)).expect("UTF-8");
+    fs::write(&file, text + "{\"ids\": [1, 2, 3]}\n").expect("written");
+    let error = run("train.steps=7", Resume::Auto).expect_err("a line more");
+    assert_eq!(error.exit_code(), 3, "{error}");
+    assert!(error.to_string().contains("step-000005"), "{error}");
+}
+
+#[test]
+fn a_run_that_was_killed_before_its_first_checkpoint_starts_over() {
+    let runs = Runs::new();
+    let straight = runs.train("straight", &[]).run_dir;
+    let killed = runs.train("killed", &[]).run_dir;
+    fs::remove_dir_all(killed.join("checkpoints")).expect("there is one");
+    runs.resumed("killed", &[], Resume::Auto);
+    assert_same_outcome(&straight, &killed, 20, "started over");
+}
+
+#[test]
+fn a_finished_run_is_reported_with_the_steps_it_took() {
+    let runs = Runs::new();
+    runs.train("run", &[]);
+    let again = runs.resumed("run", &["train.steps=10"], Resume::Auto);
+    assert_eq!(again.results.arms[0].steps, 20);
 }
 
 #[test]
@@ -373,6 +410,10 @@ fn a_checkpoint_keeps_its_additions_and_new_ones_are_refused() {
             runs.error(&name("again"), &[&ids[..], &[&path, first]].concat(), Resume::Never);
         assert_eq!(error.exit_code(), 2, "{error}");
         assert!(error.to_string().contains("of its own"), "{error}");
+        assert!(!runs.path(&name("again")).exists(), "its name stays free");
+        let gate = [&ids[..], &[&base, "low_rank.rank=2", r#"low_rank.targets=["gate_proj"]"#]];
+        let error = runs.error(&name("again"), &gate.concat(), Resume::Never);
+        assert_eq!(error.exit_code(), 2, "{error}");
         assert!(!runs.path(&name("again")).exists(), "its name stays free");
         // The other kind joins it, and both are trained, after a restart too.
         let both = [&ids[..], &[&path, second, "save.every=2"]].concat();

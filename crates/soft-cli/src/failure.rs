@@ -18,6 +18,8 @@ const MODEL: u8 = 4;
 pub(crate) const OUT_OF_MEMORY: u8 = 6;
 /// A file cannot be written.
 const DISK: u8 = 7;
+/// What Burn's dashboard panics with when its user asks it to end the run at once.
+const KILLED: &str = "Killing training from user input.";
 
 /// Why the program ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +66,12 @@ impl Failure {
         if is_out_of_memory(&text) {
             let advice = "use a smaller model, batch or `rollout.segment`, or `--device flex`";
             return Self::new(OUT_OF_MEMORY, format!("out of memory: {text}; {advice}"));
+        }
+        if text == KILLED {
+            return Self::runtime(
+                "stopped at once from the dashboard, without a checkpoint; `--resume auto` goes on \
+                 from the last one",
+            );
         }
         Self::runtime(format!("internal error, a bug of this program: {text}"))
     }
@@ -140,6 +148,7 @@ mod tests {
         assert_eq!(code("CUDA_ERROR_OUT_OF_MEMORY: 2 GiB"), 6);
         assert_eq!(code("wgpu error: Out of Memory"), 6);
         assert_eq!(code("index out of bounds"), 1);
+        assert_eq!(code(KILLED), 1);
     }
 
     #[test]

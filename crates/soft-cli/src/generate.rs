@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> 
     let (files, resolved) = open(arguments, global)?;
     let rows = prompts.iter().map(|prompt| encode(prompt, &files, resolved.config.generate.chat));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    check_lengths(&rows, files.context())?;
     let model = load(&files, &resolved)?;
     let mut options = options(&resolved, &files, arguments.json || arguments.trace.is_some())?;
     let mut sink = Sink::new(arguments, prompts.len() > 1)?;
@@ -42,6 +43,16 @@ pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> 
         }
     }
     sink.finish()
+}
+
+/// Checks all prompts before the first is run.
+fn check_lengths(rows: &[Vec<u32>], context: usize) -> Result<(), Failure> {
+    let Some(long) = rows.iter().position(|ids| ids.len() > context) else { return Ok(()) };
+    let number = if rows.len() > 1 { format!("prompt {}: ", long + 1) } else { String::new() };
+    Err(Failure::data(format!(
+        "{number}{} tokens are over the model's context of {context} positions; shorten it",
+        rows[long].len()
+    )))
 }
 
 /// The model's files and the configuration, in which the model's own settings take part.

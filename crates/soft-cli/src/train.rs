@@ -18,9 +18,9 @@ use crate::settings::{Without, device, loader};
 /// Runs the verb.
 pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let resolved = loader(Some(&arguments.source), global, Without::Quickstart).load()?;
-    resolved.require_training()?;
     let device = device(&resolved)?;
     if arguments.dry_run {
+        soft_train::run::check(&resolved)?;
         let mut out = Output::new();
         out.line(plan(&resolved)?)?;
         return out.flush();
@@ -30,8 +30,11 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
         "auto" => Resume::Auto,
         path => Resume::From(path.into()),
     };
-    stop_on_interrupt();
-    let options = TrainOptions { resume, dashboard: !arguments.plain && can_draw() };
+    let dashboard = !arguments.plain && can_draw();
+    stop_on_interrupt(dashboard);
+    let program = program();
+    let command = command(&program, arguments);
+    let options = TrainOptions { resume, dashboard, program, command };
     let trained = soft_train::run::train(&resolved, &device, &options)?;
     // Not before: it locks standard output, which the dashboard's thread writes to.
     let mut out = Output::new();
@@ -47,17 +50,49 @@ fn can_draw() -> bool {
 }
 
 /// The first interrupt ends the run after the step in progress, with a checkpoint; the second ends
-/// the program at once.
-fn stop_on_interrupt() {
-    let handler = || {
+/// the program at once. Nothing is printed over a dashboard, which shows that the run ends.
+fn stop_on_interrupt(dashboard: bool) {
+    let handler = move || {
         if STOP_REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
+        }
+        if dashboard {
+            return;
         }
         eprintln!("stopping after this step, with a checkpoint; interrupt again to stop at once");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         eprintln!("warning: an interrupt will not write a checkpoint: {error}");
     }
+}
+
+/// This program as it can be typed here: by its name where the path finds it, else by its path.
+fn program() -> String {
+    let Ok(program) = std::env::current_exe() else { return "soft".to_owned() };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&folders).any(|folder| Some(folder.as_path()) == program.parent()) {
+        return "soft".to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(&here).unwrap_or(&program).display().to_string()
+}
+
+/// The command line of this run, but for what a longer or narrower run sets anew.
+fn command(program: &str, arguments: &Train) -> String {
+    let anew = ["run.name=", "train.steps=", "model.d_model="];
+    let config = arguments.source.config.iter().map(|path| format!("-c {}", quoted(path)));
+    let settings = arguments.source.overrides.iter();
+    let settings = settings.filter(|setting| !anew.iter().any(|key| setting.starts_with(key)));
+    let settings = settings.map(|setting| quoted(Path::new(setting)));
+    let words = [program.to_owned(), "train".to_owned()].into_iter();
+    words.chain(config).chain(settings).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &Path) -> String {
+    let word = word.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
+    if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// What a training would do, for people.

@@ -112,6 +112,14 @@ fn each_bad_setting_is_2() {
             "{message}"
         );
     }
+    let (code, message) = failure(&[
+        "train",
+        "--dry-run",
+        "task.name=ids",
+        "data.train=missing.jsonl",
+        "eval.arms=[\"soft\"]",
+    ]);
+    assert!(code == 3 && message.contains("missing.jsonl"), "{code} {message}");
     let none = failure(&["train", "task.name=none"]);
     assert_eq!(none, (2, "error: command line: `task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"".into()));
 }
@@ -377,6 +385,20 @@ fn a_prompt_alone_and_in_a_batch_gives_the_same_greedy_tokens() {
             [&["generate", "--model", &model, "--prompt-ids", ids, "--json"][..], &greedy].concat();
         json_lines(&stdout(&arguments)).remove(0)
     };
+    let prompts = ["The capital of France is", "Once", "The opposite of hot is not warm but"];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.txt");
+    std::fs::write(&file, prompts.join("\n")).unwrap();
+    let together = |with: &[&str]| {
+        let arguments = [&["generate", "--model", &model, "generate.chat=false"], with, &greedy];
+        stdout(&arguments.concat())
+    };
+    let batch = json_lines(&together(&["--prompts", file.to_str().unwrap(), "--json"]));
+    for (prompt, in_batch) in prompts.iter().zip(&batch) {
+        let alone = json_lines(&together(&["--prompt", prompt, "--json"])).remove(0);
+        assert_eq!(in_batch["prompt"], *prompt);
+        assert_eq!(in_batch["token_ids"], alone["token_ids"], "{prompt}");
+    }
     let made = alone("504,3575,282,4649,314");
     assert_eq!(made["prompt"], serde_json::Value::Null);
     assert_eq!(made["steps"][0]["token"], " Paris");
@@ -441,6 +463,19 @@ fn score_prints_the_contract_s_object() {
         json_lines(&stdout(&["score", "--model", &model, "--ids", &joined.join(","), "--json"]))
             .remove(0);
     assert_eq!(again, object);
+}
+
+#[test]
+fn a_prompt_that_is_too_long_is_named_before_anything_is_generated() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.txt");
+    let long = "word ".repeat(9000);
+    std::fs::write(&file, format!("short\n{long}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let arguments = ["generate", "--model", &model, "--prompts", file, "generate.max_new=1"];
+    let (code, message) = failure(&arguments);
+    assert!(code == 3 && message.starts_with("error: prompt 2: "), "{message:.200}");
 }
 
 #[test]

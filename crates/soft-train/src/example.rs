@@ -18,6 +18,30 @@ pub enum Truth {
     Soft(Vec<(u32, f32)>),
 }
 
+/// CRC-32 of everything in the examples: training may only go on with the data it began with.
+pub(crate) fn checksum(examples: &[Example]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    for example in examples {
+        crc.update(&(example.len() as u64).to_le_bytes());
+        example.input_ids.iter().for_each(|id| crc.update(&id.to_le_bytes()));
+        example.soft.iter().for_each(|&soft| crc.update(&[u8::from(soft)]));
+        example.weight.iter().for_each(|weight| crc.update(&weight.to_le_bytes()));
+        for truth in &example.truth {
+            let entries: &[(u32, f32)] = match truth {
+                Truth::None => &[],
+                Truth::Token(id) => &[(*id, 1.0)],
+                Truth::Soft(entries) => entries,
+            };
+            crc.update(&(entries.len() as u64).to_le_bytes());
+            for (id, weight) in entries {
+                crc.update(&id.to_le_bytes());
+                crc.update(&weight.to_le_bytes());
+            }
+        }
+    }
+    crc.finalize()
+}
+
 /// One sequence with its truth, soft mask and loss weights; all four lists have one entry a
 /// position.
 ///

@@ -30,7 +30,7 @@ pub struct ArmResult {
     pub published: Option<f64>,
     /// The model, as a path that `--model` takes.
     pub checkpoint: String,
-    /// Trained parameters.
+    /// Parameters of the model, low-rank branches and prefix included.
     pub parameters: u64,
     /// The learning rate.
     pub learning_rate: f64,

@@ -37,6 +37,10 @@ pub struct TrainOptions {
     pub resume: Resume,
     /// Burn's dashboard in place of a line a step; needs a terminal.
     pub dashboard: bool,
+    /// How this program is started, for the commands that it advises.
+    pub program: String,
+    /// How this run was started; settings can be appended to it.
+    pub command: String,
 }
 
 /// What a run left behind.
@@ -95,6 +99,21 @@ fn read_files(files: &[String], limits: Limits) -> Result<Vec<Example>, Error> {
     read_ids(&paths, limits)
 }
 
+/// Checks everything about a run that can be checked before it trains: its settings, its data, and
+/// that they fit the model it begins with.
+///
+/// # Errors
+/// Those of [`train`] up to there.
+pub fn check(resolved: &Resolved) -> Result<(), Error> {
+    prepare(resolved).map(|_| ())
+}
+
+fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
+    resolved.require_training()?;
+    soft_core::SoftPipeline::new(resolved.config.soft.pipeline())?;
+    Problem::open(&resolved.config)
+}
+
 /// Trains every arm of a configuration in turn and compares them.
 ///
 /// The first arm writes into the run directory itself, each further one into `arms/NAME` of it,
@@ -107,11 +126,9 @@ pub fn train(
     device: &Device,
     options: &TrainOptions,
 ) -> Result<Trained, Error> {
-    resolved.require_training()?;
     let config = &resolved.config;
-    let problem = Problem::open(config)?;
     // Before the directory exists: a corrected second try must find its name free.
-    soft_core::SoftPipeline::new(config.soft.pipeline())?;
+    let problem = prepare(resolved)?;
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
     run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;
@@ -132,7 +149,7 @@ pub fn train(
             run_dir.write_json(RESULTS, &results)?;
         }
     }
-    let table = table(config, &problem, &run_dir, &results);
+    let table = table(config, &problem, &run_dir, &results, options);
     Ok(Trained { run_dir: run_dir.path().to_owned(), results, table })
 }
 
@@ -160,7 +177,13 @@ fn open_arm_dir(run_dir: &Path, arm: Arm, options: &TrainOptions) -> Result<RunD
     }
 }
 
-fn table(config: &Config, problem: &Problem, run_dir: &RunDir, results: &Results) -> String {
+fn table(
+    config: &Config,
+    problem: &Problem,
+    run_dir: &RunDir,
+    results: &Results,
+    options: &TrainOptions,
+) -> String {
     let Problem::Mnns(task) = problem else {
         return format!("run directory: {}\n", run_dir.path().display());
     };
@@ -170,7 +193,8 @@ fn table(config: &Config, problem: &Problem, run_dir: &RunDir, results: &Results
         let prompt = task.prompt(problem).unwrap_or_default();
         let ids: Vec<String> = prompt.iter().map(ToString::to_string).collect();
         let command = format!(
-            "target/debug/soft generate --model {} --prompt-ids {} --json",
+            "{} generate --model {} --prompt-ids {} --json",
+            options.program,
             soft.checkpoint,
             ids.join(",")
         );
@@ -179,16 +203,21 @@ fn table(config: &Config, problem: &Problem, run_dir: &RunDir, results: &Results
         next.push((command, what));
         next.push((
             format!(
-                "cargo xtask train run.name={}-long train.steps={}",
+                "{} run.name={}-long train.steps={}",
+                options.command,
                 config.run.name,
                 4 * config.train.steps
             ),
             "four times the steps: every arm goes on rising".to_owned(),
         ));
-        next.push((
-            format!("cargo xtask train run.name={}-d16 model.d_model=16", config.run.name),
-            "half the width".to_owned(),
-        ));
+        if config.model.path.is_none() {
+            let half = config.model.d_model / 2;
+            let command = &options.command;
+            next.push((
+                format!("{command} run.name={}-d{half} model.d_model={half}", config.run.name),
+                "half the width".to_owned(),
+            ));
+        }
     }
     let baseline = ("always 1".to_owned(), always_one_share(task.validation()));
     results.table(&Context {

@@ -5,8 +5,6 @@
 //!   config.toml        the resolved configuration
 //!   environment.json   device, versions, revision, seed
 //!   metrics.jsonl      one object a step
-//!   samples.jsonl      generated text along the way
-//!   traces.jsonl       soft steps in full
 //!   results.json       the table at the end
 //!   checkpoints/       see `checkpoint_dir`
 //! ```
@@ -36,10 +34,6 @@ pub const CONFIG: &str = "config.toml";
 pub const ENVIRONMENT: &str = "environment.json";
 /// Name of the record of steps.
 pub const METRICS: &str = "metrics.jsonl";
-/// Name of the record of generated samples.
-pub const SAMPLES: &str = "samples.jsonl";
-/// Name of the record of soft steps.
-pub const TRACES: &str = "traces.jsonl";
 /// Name of the final table.
 pub const RESULTS: &str = "results.json";
 const LOCK: &str = ".lock";
@@ -161,37 +155,16 @@ impl RunDir {
         JsonlWriter::append_to(&self.path.join(METRICS))
     }
 
-    /// Opens the record of samples for appending. Every object carries `step`.
+    /// Drops every record after `step` from the metrics, and a last line cut short by a kill: the
+    /// run goes on from a checkpoint of that step and will write them again. Objects without a
+    /// `step` stay.
     ///
     /// # Errors
     ///
-    /// [`Error::Disk`] if it cannot be written.
-    pub fn samples(&self) -> Result<JsonlWriter, Error> {
-        JsonlWriter::append_to(&self.path.join(SAMPLES))
-    }
-
-    /// Opens the record of soft steps for appending. Every object carries `step`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Disk`] if it cannot be written.
-    pub fn traces(&self) -> Result<JsonlWriter, Error> {
-        JsonlWriter::append_to(&self.path.join(TRACES))
-    }
-
-    /// Drops every record after `step` from metrics, samples and traces, and a last line cut
-    /// short by a kill: the run goes on from a checkpoint of that step and will write them again.
-    /// Objects without a `step` stay.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Data`] if a line before the last is damaged, [`Error::Disk`] if a file cannot be
+    /// [`Error::Data`] if a line before the last is damaged, [`Error::Disk`] if the file cannot be
     /// written.
     pub fn truncate_after(&self, step: u64) -> Result<(), Error> {
-        for name in [METRICS, SAMPLES, TRACES] {
-            jsonl::truncate_after(&self.path.join(name), step)?;
-        }
-        Ok(())
+        jsonl::truncate_after(&self.path.join(METRICS), step)
     }
 }
 

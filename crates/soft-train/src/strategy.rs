@@ -19,6 +19,7 @@ use crate::feed::StepFeed;
 use crate::learner::{SoftLearner, StepItem, metric_name};
 use crate::renderer::say;
 use crate::run_dir::JsonlWriter;
+use crate::terminal;
 
 /// Set by a signal handler: the run stops after the step in progress, with a checkpoint.
 pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -67,8 +68,6 @@ pub(crate) struct Job {
     pub(crate) metrics: JsonlWriter,
     pub(crate) save: SaveCheckpoint,
     pub(crate) evaluate: Evaluate,
-    /// The learning rate of a step, for the record.
-    pub(crate) learning_rate: Box<dyn Fn(usize) -> f64 + Send>,
 }
 
 /// What came of the loop.
@@ -130,6 +129,12 @@ struct StepFigures {
     item: StepItem,
     num_tokens: u64,
     grad_norm: f64,
+    /// What the optimizer was given.
+    learning_rate: f64,
+    /// Whether the optimizer's state was taken out for a checkpoint.
+    saves: bool,
+    /// Whether the run was asked to end with this step.
+    stopping: bool,
 }
 
 impl StepFigures {
@@ -152,16 +157,17 @@ impl Steps<'_> {
         for step in before.steps..self.job.steps {
             done.steps = step + 1;
             let last = done.steps == self.job.steps;
-            let stopping = self.should_stop();
-            let saves = last || stopping || is_due(self.job.save_every, done.steps);
+            let saves = last || is_due(self.job.save_every, done.steps);
             let figures = self.step(learner, step, saves)?;
+            let (saves, stopping) = (figures.saves, figures.stopping);
             done.tokens += figures.num_tokens;
             done.seconds = before.seconds + started.elapsed().as_secs_f64();
             let held_out = match is_due(self.job.eval_every, done.steps) {
                 true => (self.job.evaluate)(&learner.model().model.valid())?,
                 false => None,
             };
-            let rate = (done.tokens - before.tokens) as f64 / (done.seconds - before.seconds);
+            let seconds = (done.seconds - before.seconds).max(1e-9);
+            let rate = (done.tokens - before.tokens) as f64 / seconds;
             self.report(&done, &figures, held_out, rate)?;
             if saves {
                 let state = learner.model().setup.exchange().optimizer.take();
@@ -199,6 +205,9 @@ impl Steps<'_> {
             reduced.accumulate(&model, output.grads);
             add(&mut sums, output.item);
         }
+        // Asked as late as can be: this step is the last one.
+        let stopping = self.should_stop();
+        let saves = saves || stopping;
         model.setup.exchange().save_optimizer = saves;
         let setup = model.setup.clone();
         // The learner must hold the only handle of each parameter, or the update copies it.
@@ -215,7 +224,8 @@ impl Steps<'_> {
                 return Err(Error::Diverged { step: step as u64 + 1, what });
             }
         }
-        Ok(StepFigures { item: sums, num_tokens, grad_norm })
+        let learning_rate = learner.lr_current().base();
+        Ok(StepFigures { item: sums, num_tokens, grad_norm, learning_rate, saves, stopping })
     }
 
     /// `metrics.jsonl`, the dashboard, and a line.
@@ -227,9 +237,11 @@ impl Steps<'_> {
         rate: f64,
     ) -> Result<(), Error> {
         let job = &mut *self.job;
-        let step = done.steps - 1;
-        let guidance = job.feed.guidance(step);
-        let learning_rate = (job.learning_rate)(step);
+        if !job.print_lines {
+            terminal::keep_interrupt_key();
+        }
+        let guidance = job.feed.guidance(done.steps - 1);
+        let learning_rate = figures.learning_rate;
         let value = |name| figures.value(name);
         let mut line = json!({
             "step": done.steps,

@@ -23,6 +23,8 @@ pub struct TrainState {
     pub step: u64,
     /// Examples fed so far: the position in the data, across epochs.
     pub examples_seen: u64,
+    /// CRC-32 of the training examples, which must stay the same.
+    pub data_crc32: u32,
     /// Positions of examples that went through the model so far.
     pub num_tokens: u64,
     /// Time spent in the training loop so far, over all sessions, in seconds.

@@ -1,6 +1,10 @@
 //! Settings that are each in range and contradict one another.
 
-use super::choices::{GuidanceSchedule, LrSchedule, ModelFamily, NoiseKind, Stage, TaskName};
+use soft_core::SoftPipeline;
+
+use super::choices::{
+    GuidanceSchedule, LrSchedule, ModelFamily, NoiseKind, Projection, Stage, TaskName,
+};
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
 use super::loader::Resolved;
@@ -56,6 +60,14 @@ fn model(config: &Config, place: Place<'_>) -> Vec<Found> {
     let (d_model, n_heads) = (model.d_model, model.n_heads);
     let keys = ["model.n_heads", "model.d_model"];
     let mut problems = Vec::new();
+    let low_rank = &config.low_rank;
+    if model.family == ModelFamily::Gpt2
+        && low_rank.rank > 0
+        && low_rank.targets.contains(&Projection::Gate)
+    {
+        let message = "`low_rank.targets` holds \"gate_proj\" and `model.family` is \"gpt2\", which has no gate; expected \"up_proj\" or \"down_proj\"";
+        problems.push(found(place, &["low_rank.targets", "model.family"], message.into()));
+    }
     if !d_model.is_multiple_of(n_heads) {
         let message = format!(
             "`model.n_heads` is {n_heads} and `model.d_model` is {d_model}; expected heads that divide the width"
@@ -100,6 +112,19 @@ fn soft(config: &Config, place: Place<'_>) -> Vec<Found> {
             );
             problems.push(found(place, &[key, "soft.order"], message));
         }
+    }
+    // The rest of what the pipeline itself demands.
+    if let (true, Err(error)) = (problems.is_empty(), SoftPipeline::new(soft.pipeline())) {
+        let key = match &error {
+            soft_core::Error::OutOfRange { name, .. } => match *name {
+                "top_p" => "soft.top_p",
+                "min_p" => "soft.min_p",
+                "noise_temperature" => "soft.noise_temperature",
+                _ => "soft.temperature",
+            },
+            _ => "soft.order",
+        };
+        problems.push(found(place, &[key], format!("`{key}`: {error}")));
     }
     problems
 }

@@ -19,6 +19,7 @@ use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, Guidance, RolloutKind};
 use crate::error::Error;
 use crate::evaluate::count_correct;
+use crate::example::{Example, checksum};
 use crate::feed::StepFeed;
 use crate::learner::{Setup, SoftLearner, metric_name};
 use crate::learning_rate::LearningRate;
@@ -45,12 +46,21 @@ impl Training<'_> {
     pub(super) fn run(&self) -> Result<Vec<ArmResult>, Error> {
         let config = self.config;
         let device = self.device.clone().autodiff();
-        let restored = checkpoint::restore(self.dir.path(), config, &self.options.resume, &device)?;
+        let examples = self.problem.examples(self.arm)?;
+        let data_crc32 = checksum(&examples);
+        let restored = checkpoint::restore(
+            self.dir.path(),
+            config,
+            &self.options.resume,
+            data_crc32,
+            &device,
+        )?;
+        // Where nothing is restored, what a killed process recorded is forgotten too.
+        let step = restored.as_ref().map_or(0, |restored| restored.done.steps as u64);
+        self.dir.truncate_after(step)?;
+        discard_after(self.dir.path(), step)?;
         let (model, optimizer, before, checkpoint) = match restored {
             Some(restored) => {
-                let step = restored.done.steps as u64;
-                self.dir.truncate_after(step)?;
-                discard_after(self.dir.path(), step)?;
                 say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
                 let path = Some(restored.path);
                 (restored.model, Some(restored.optimizer), restored.done, path)
@@ -72,9 +82,9 @@ impl Training<'_> {
             let rate = LearningRate::new(&config.train, before.steps);
             let learner = SoftLearner::new(model, self.setup());
             let learner = Learner::new(learner, optimizer, ModuleLrScheduler::new(rate));
-            self.fit(learner, before)?
+            self.fit(learner, self.job(examples, data_crc32, before)?)?
         };
-        self.results(&model, checkpoint.unwrap_or_default(), done.seconds)
+        self.results(&model, checkpoint.unwrap_or_default(), &done)
     }
 
     fn setup(&self) -> Setup {
@@ -112,9 +122,9 @@ impl Training<'_> {
     fn fit(
         &self,
         learner: Learner<SoftLearner>,
-        before: Done,
+        job: Job,
     ) -> Result<(Transformer, Option<PathBuf>, Done), Error> {
-        let strategy = Shared::new(SoftStrategy::new(self.job(before)?));
+        let strategy = Shared::new(SoftStrategy::new(job));
         let outcome = strategy.outcome.clone();
         let mut training = SupervisedTraining::new(
             self.dir.path(),
@@ -154,11 +164,10 @@ impl Training<'_> {
         }
     }
 
-    fn job(&self, before: Done) -> Result<Job, Error> {
+    fn job(&self, examples: Vec<Example>, data_crc32: u32, before: Done) -> Result<Job, Error> {
         let config = self.config;
-        let examples = self.problem.examples(self.arm)?;
-        let writer = CheckpointWriter::new(self.dir.path(), config, self.problem, self.arm);
-        let rate = LearningRate::new(&config.train, 0);
+        let run_dir = self.dir.path();
+        let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
         let mut fed = config.clone();
         if self.rollout_kind() == RolloutKind::Teacher {
             // Teacher forcing feeds the truth, whatever the schedule says: record that.
@@ -176,7 +185,6 @@ impl Training<'_> {
             metrics: self.dir.metrics()?,
             save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
             evaluate: self.evaluation()?,
-            learning_rate: Box::new(move |step| rate.at(step)),
         })
     }
 
@@ -222,7 +230,7 @@ impl Training<'_> {
         &self,
         model: &Transformer,
         checkpoint: PathBuf,
-        seconds: f64,
+        done: &Done,
     ) -> Result<Vec<ArmResult>, Error> {
         let Problem::Mnns(task) = self.problem else {
             if let Some(HeldOut { key, value, .. }) = (self.evaluation()?)(model)? {
@@ -242,9 +250,9 @@ impl Training<'_> {
         let result = |arm| -> Result<ArmResult, Error> {
             let correct = count_correct(model, task, problems, arm, &pipeline, config.run.seed)?;
             let mut result = ArmResult::new(arm, correct, problems.len() as u64);
-            result.steps = config.train.steps as u64;
+            result.steps = done.steps as u64;
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
-            result.seconds = seconds;
+            result.seconds = done.seconds;
             result.published = task.published(arm, shape.n_layers, shape.n_heads, shape.d_model);
             result.checkpoint = checkpoint.display().to_string();
             result.parameters = checkpoint::parameters(model);
@@ -267,7 +275,7 @@ const VALID_BATCH: usize = 16;
 /// as a row has soft inputs, and one more, are the exact recurrence.
 fn free_running_cross_entropy(
     model: &Transformer,
-    examples: &[crate::example::Example],
+    examples: &[Example],
     objective: Objective,
     context: &StepContext,
 ) -> f64 {
@@ -275,7 +283,7 @@ fn free_running_cross_entropy(
     for examples in examples.chunks(VALID_BATCH) {
         let batch = Batch::new(examples.to_vec());
         let totals = StepTotals::of([&batch]);
-        let soft = |e: &crate::example::Example| e.soft.iter().filter(|&&soft| soft).count();
+        let soft = |e: &Example| e.soft.iter().filter(|&&soft| soft).count();
         let passes = examples.iter().map(soft).max().unwrap_or(0) + 1;
         let loss = BatchLoss { batch: &batch, objective, totals, temperature: 1.0 };
         let parts = Parallel { passes, grad_passes: 0 }.forward(model, &loss, context);

@@ -1,11 +1,12 @@
 //! What a checkpoint of a run holds: a model that `--model` takes, and the way to go on.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::tensor::{DType, Device};
-use soft_model::{ModelFiles, Transformer, save_safetensors};
+use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
 use super::{Problem, Resume};
 use crate::checkpoint_dir::{
@@ -22,27 +23,48 @@ const OPTIMIZER: &str = "optimizer.bpk";
 
 /// Everything that a checkpoint is written from.
 pub(super) struct CheckpointWriter {
-    pub(super) run_dir: PathBuf,
-    pub(super) config: Config,
-    /// Tokenizer of the task, and settings that generation starts from.
-    pub(super) tokenizer: Option<serde_json::Value>,
-    pub(super) soft_config: String,
+    run_dir: PathBuf,
+    config: Config,
+    tokenizer: Vocabulary,
+    /// Settings that generation starts from.
+    soft_config: String,
+    data_crc32: u32,
+}
+
+/// What turns ids into text.
+enum Vocabulary {
+    /// `tokenizer.json` of a task.
+    Task(serde_json::Value),
+    /// That of the model that training began with, read once: the file may be gone at a later save.
+    Model(Option<Box<Tokenizer>>),
 }
 
 impl CheckpointWriter {
-    pub(super) fn new(run_dir: &Path, config: &Config, problem: &Problem, arm: Arm) -> Self {
-        let (tokenizer, max_new) = match problem {
-            Problem::Mnns(task) => {
-                (Some(task.vocabulary().tokenizer_json()), Some(task.max_new(arm)))
+    pub(super) fn new(
+        run_dir: &Path,
+        config: &Config,
+        problem: &Problem,
+        arm: Arm,
+        data_crc32: u32,
+    ) -> Result<Self, Error> {
+        let (tokenizer, max_new) = match (problem, &config.model.path) {
+            (Problem::Mnns(task), _) => {
+                let json = task.vocabulary().tokenizer_json();
+                (Vocabulary::Task(json), Some(task.max_new(arm)))
             }
-            Problem::Ids { .. } => (None, None),
+            (Problem::Ids { .. }, Some(path)) => {
+                let files = ModelFiles::open(Path::new(path))?;
+                (Vocabulary::Model(files.tokenizer.map(Box::new)), None)
+            }
+            (Problem::Ids { .. }, None) => (Vocabulary::Model(None), None),
         };
-        Self {
+        Ok(Self {
             run_dir: run_dir.to_owned(),
             config: config.clone(),
             tokenizer,
             soft_config: soft_config(config, arm, max_new),
-        }
+            data_crc32,
+        })
     }
 
     /// Writes the checkpoint of a finished step and deletes those over the limit.
@@ -55,19 +77,17 @@ impl CheckpointWriter {
         let writer = Writer::begin(&self.run_dir, done.steps as u64)?;
         let folder = writer.path();
         writer.write_json("config.json", &model.config().to_hf())?;
-        save_safetensors(&folder.join("model.safetensors"), &model.named_tensors())?;
-        model.save_adapter(folder)?;
-        if let Some(tokenizer) = &self.tokenizer {
-            writer.write_json("tokenizer.json", tokenizer)?;
-        } else if let Some(path) = &self.config.model.path
-            && let Some(tokenizer) = ModelFiles::open(Path::new(path))?.tokenizer
-        {
-            tokenizer.save(folder)?;
+        let weights = folder.join("model.safetensors");
+        save_safetensors(&weights, &model.named_tensors()).map_err(not_written)?;
+        model.save_adapter(folder).map_err(not_written)?;
+        match &self.tokenizer {
+            Vocabulary::Task(json) => writer.write_json("tokenizer.json", json)?,
+            Vocabulary::Model(Some(tokenizer)) => tokenizer.save(folder).map_err(not_written)?,
+            Vocabulary::Model(None) => {}
         }
         writer.write("soft_config.toml", self.soft_config.as_bytes())?;
-        optimizer.save(folder.join(OPTIMIZER)).map_err(|error| Error::Runtime {
-            what: format!("cannot write the optimizer's state: {error}"),
-        })?;
+        let path = folder.join(OPTIMIZER);
+        optimizer.save(&path).map_err(|error| Error::disk(&path)(io::Error::other(error)))?;
         writer.write_json(STATE, &self.state(done, model))?;
         let path = writer.commit(&format!("{:08x}", self.config.config_hash()))?;
         prune(&self.run_dir, self.config.save.keep)?;
@@ -81,6 +101,7 @@ impl CheckpointWriter {
             version: STATE_VERSION,
             step: done.steps as u64,
             examples_seen: (done.steps * rows) as u64,
+            data_crc32: self.data_crc32,
             num_tokens: done.tokens,
             seconds: done.seconds,
             seed: self.config.run.seed,
@@ -92,6 +113,14 @@ impl CheckpointWriter {
             },
             trainable_parameters: trainable_parameters(model) as u64,
         }
+    }
+}
+
+/// A file of a model that could not be written is the disk's fault, not the model's.
+fn not_written(error: soft_model::Error) -> Error {
+    match error {
+        soft_model::Error::Io { path, source } => Error::Disk { path, source },
+        other => other.into(),
     }
 }
 
@@ -129,6 +158,7 @@ pub(super) fn restore(
     run_dir: &Path,
     config: &Config,
     resume: &Resume,
+    data_crc32: u32,
     device: &Device,
 ) -> Result<Option<Restored>, Error> {
     let path = match resume {
@@ -149,6 +179,14 @@ pub(super) fn restore(
         }
     };
     let state = TrainState::read(&path)?;
+    if state.data_crc32 != data_crc32 {
+        let report = format!(
+            "the training data is not that which {} was trained on: set it back, or start a new \
+             run from the checkpoint with `model.path`",
+            path.display()
+        );
+        return Err(Error::Data { report });
+    }
     let files = ModelFiles::open(&path)?;
     let mut shape = files;
     shape.config.dropout = config.model.dropout;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
-use soft_model::{ModelFiles, Transformer};
+use soft_model::{Family, ModelFiles, Transformer};
 
 use super::Problem;
-use crate::config::{Arm, Config};
+use crate::config::{Arm, Config, Projection};
 use crate::data::Limits;
 use crate::error::Error;
 use crate::example::{Example, Truth};
@@ -18,6 +18,11 @@ pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
     let Some(path) = &config.model.path else { return Ok(Limits::default()) };
     let files = ModelFiles::open(Path::new(path))?;
     files.check_free(config.low_rank.rank > 0, config.prefix.tokens > 0)?;
+    let gateless = files.config.family == Family::Gpt2;
+    if gateless && config.low_rank.rank > 0 && config.low_rank.targets.contains(&Projection::Gate) {
+        let report = format!("`low_rank.targets` holds \"gate_proj\"; {path} has no gate");
+        return Err(Error::Config { report });
+    }
     // A new prefix takes positions too.
     let context = files.context().saturating_sub(config.prefix.tokens);
     Ok(Limits { vocab_size: Some(files.config.vocab_size), context: Some(context) })

@@ -8,21 +8,23 @@ use crate::error::Error;
 
 /// Keys (or whole sections) that may differ: they change how long a run goes on and what is kept
 /// of it, not what it computes.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "run.name",
     "run.dir",
     "run.device",
     "save",
     "log",
-    "eval",
+    "eval.every",
+    "eval.limit",
     "generate",
     "answer",
     "train.steps",
 ];
 
 /// Compares the configuration a run began with to the one it is to go on under, both as resolved
-/// TOML. The free keys are `run.{name,dir,device}`, `train.steps` and the sections `save`, `log`,
-/// `eval`, `generate` and `answer`.
+/// TOML. The free keys are `run.{name,dir,device}`, `train.steps`, `eval.{every,limit}` and the
+/// sections `save`, `log`, `generate` and `answer`. The arms are not: the first lies in the run
+/// directory itself, and another first one would go on from its checkpoints.
 ///
 /// # Errors
 ///

@@ -176,6 +176,18 @@ fn settings_that_contradict_are_refused() {
             "my.toml:3:9: `soft.top_k` is 5 and `soft.order` leaves \"top_k\" out; expected it there, or off",
         ),
         (
+            "[soft]\nnoise = \"gumbel\"\norder = [\"noise\", \"temperature\"]",
+            "my.toml:3:9: `soft.order`: order has temperature after noise; noise comes after every filter, so name it last",
+        ),
+        (
+            "[soft]\ntemperature = 1e-40",
+            "my.toml:2:15: `soft.temperature`: temperature = 0.0000000000000000000000000000000000000001: expected 0, or a finite number of 1e-30 or more",
+        ),
+        (
+            "[low_rank]\nrank = 2\ntargets = [\"gate_proj\"]",
+            "my.toml:3:11: `low_rank.targets` holds \"gate_proj\" and `model.family` is \"gpt2\", which has no gate; expected \"up_proj\" or \"down_proj\"",
+        ),
+        (
             "[guidance]\nend = 0.0",
             "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\" or \"cosine\"",
         ),
