@@ -1,6 +1,7 @@
 //! What the cross-crate tests and benchmarks share: tiny real models, batches, oracles.
 
 pub mod bench;
+pub mod runs;
 
 use std::path::PathBuf;
 

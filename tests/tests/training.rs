@@ -1,101 +1,22 @@
-//! Whole runs of the trainer on problems that take it seconds: what it computes, what it writes,
-//! and that it goes on from a checkpoint as if it had never stopped.
+//! Whole runs of the trainer: what they compute, and what they write.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
-use safetensors::SafeTensors;
-use serde_json::{Value, json};
+use serde_json::json;
 use soft_core::SoftPipeline;
 use soft_model::{GenerateOptions, ModelFiles, Transformer, generate, score};
 use soft_tests::device;
+use soft_tests::runs::{
+    Runs, assert_same_outcome, checkpoint, metrics, read, read_json, series, state, tensors,
+    write_counting_lines,
+};
 use soft_train::Error;
 use soft_train::checkpoint_dir::verify;
 use soft_train::config::{Arm, Loader};
-use soft_train::run::{Resume, TrainOptions, Trained, train};
+use soft_train::run::Resume;
 use soft_train::task::mnns::Mnns;
-use tempfile::TempDir;
-
-const TINY: &str = r#"
-[model]
-d_model = 16
-n_layers = 2
-n_heads = 2
-[task]
-name = "mnns"
-digits = 3
-digit_max = 5
-[train]
-steps = 20
-micro_batch = 8
-lr = 1e-2
-[log]
-every = 1000
-"#;
-
-/// A folder for runs, deleted at the end.
-struct Runs(TempDir);
-
-impl Runs {
-    fn new() -> Self {
-        Self(TempDir::new().expect("a temporary folder"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn try_train(&self, name: &str, settings: &[String], resume: Resume) -> Result<Trained, Error> {
-        let own = [format!("run.dir={:?}", self.0.path()), format!("run.name={name:?}")];
-        let loader = Loader::new().text("tiny", TINY).overrides(own).overrides(settings);
-        let options = TrainOptions { resume, ..TrainOptions::default() };
-        train(&loader.load()?, &device(), &options)
-    }
-
-    fn train(&self, name: &str, settings: &[&str]) -> Trained {
-        self.resumed(name, settings, Resume::Never)
-    }
-
-    fn resumed(&self, name: &str, settings: &[&str], resume: Resume) -> Trained {
-        self.try_train(name, &owned(settings), resume).unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-
-    fn error(&self, name: &str, settings: &[&str], resume: Resume) -> Error {
-        self.try_train(name, &owned(settings), resume).expect_err("must be refused")
-    }
-}
-
-fn owned(settings: &[&str]) -> Vec<String> {
-    settings.iter().map(ToString::to_string).collect()
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&read(path)).expect("JSON")
-}
-
-fn metrics(run_dir: &Path) -> Vec<Value> {
-    let text = String::from_utf8(read(&run_dir.join("metrics.jsonl"))).expect("UTF-8");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-/// One key of every step's record.
-fn series(run_dir: &Path, key: &str) -> Vec<f64> {
-    let steps = metrics(run_dir);
-    steps
-        .iter()
-        .filter_map(|record| record.get(key))
-        .map(|v| v.as_f64().expect("a number"))
-        .collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
 
 fn assert_falls(run_dir: &Path, what: &str) {
     let losses = series(run_dir, "loss");
@@ -103,56 +24,8 @@ fn assert_falls(run_dir: &Path, what: &str) {
     assert!(last < 0.95 * first, "{what}: the loss went from {first} to {last}");
 }
 
-fn checkpoint(run_dir: &Path, step: usize) -> PathBuf {
-    run_dir.join("checkpoints").join(format!("step-{step:06}"))
-}
-
-/// Names, shapes and bytes of every tensor in a file, sorted; nothing where there is no file.
-fn tensors(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
-    if !path.exists() {
-        return Vec::new();
-    }
-    let bytes = read(path);
-    let stored = SafeTensors::deserialize(&bytes).expect("safetensors");
-    let mut all: Vec<_> = stored
-        .tensors()
-        .into_iter()
-        .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
-        .collect();
-    all.sort();
-    all
-}
-
-fn values(path: &Path) -> Vec<f32> {
-    let bytes = tensors(path).into_iter().flat_map(|(_, _, bytes)| bytes).collect::<Vec<u8>>();
-    bytes.chunks_exact(4).map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
-}
-
-/// Everything that a run computed up to a step, but for the time it took. The optimizer's file is
-/// left out: it holds its tensors in no fixed order. A run that goes on from it shows what is in it.
-fn assert_same_outcome(a: &Path, b: &Path, step: usize, what: &str) {
-    for (a, b) in metrics(a).iter().zip(&metrics(b)) {
-        assert_eq!(a, b, "{what}");
-    }
-    assert_eq!(metrics(a).len(), metrics(b).len(), "{what}");
-    let (at, bt) = (checkpoint(a, step), checkpoint(b, step));
-    assert_eq!(state(&at, false), state(&bt, false), "{what}");
-    for file in ["model.safetensors", "soft_adapter.safetensors"] {
-        let present = [&at, &bt].map(|folder| folder.join(file).exists());
-        assert_eq!(present[0], present[1], "{what}: {file}");
-        let same = !present[0] || read(&at.join(file)) == read(&bt.join(file));
-        assert!(same, "{what}: {file} differs");
-    }
-}
-
-/// `state.json` of a checkpoint, with or without the time spent.
-fn state(checkpoint: &Path, with_seconds: bool) -> Value {
-    let mut state = read_json(&checkpoint.join("state.json"));
-    let seconds = state.as_object_mut().and_then(|state| state.remove("seconds"));
-    if with_seconds {
-        state["seconds"] = seconds.expect("the time spent");
-    }
-    state
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn open(folder: &Path) -> (ModelFiles, Transformer) {
@@ -161,9 +34,14 @@ fn open(folder: &Path) -> (ModelFiles, Transformer) {
     (files, model)
 }
 
+fn values(path: &Path) -> Vec<f32> {
+    let bytes = tensors(path).into_iter().flat_map(|(_, _, bytes)| bytes).collect::<Vec<u8>>();
+    bytes.chunks_exact(4).map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let settings = ["model.dropout=0.1", "soft.noise=gumbel", "rollout.kind=parallel"];
     for rollout in ["rollout.kind=teacher", "rollout.kind=sequential"] {
         let settings =
@@ -180,118 +58,9 @@ fn the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not() {
     assert_ne!(series(&a, "loss"), series(&c, "loss"));
 }
 
-/// Twenty steps at once against seven and then thirteen.
-fn assert_resumes(kind: &[&str]) {
-    let runs = Runs::new();
-    for grad_accum in ["train.grad_accum=1", "train.grad_accum=3"] {
-        let noisy = ["model.dropout=0.1", "soft.noise=gumbel", "train.micro_batch=4", grad_accum];
-        let settings = [&noisy[..], &["guidance.start=0.5", "train.warmup=3"], kind].concat();
-        let straight = runs.train(&format!("straight-{grad_accum}"), &settings).run_dir;
-        let name = format!("stopped-{grad_accum}");
-        runs.train(&name, &[&settings[..], &["train.steps=7"]].concat());
-        let resumed = runs.resumed(&name, &settings, Resume::Auto).run_dir;
-        assert_same_outcome(&straight, &resumed, 20, &format!("{kind:?} {grad_accum}"));
-        assert_eq!(metrics(&resumed).len(), 20);
-        let further = [&settings[..], &["train.steps=23"]].concat();
-        runs.resumed(&name, &further, Resume::Auto);
-        runs.resumed(&format!("straight-{grad_accum}"), &further, Resume::Auto);
-        assert_same_outcome(&straight, &resumed, 23, "the state of the optimizer");
-    }
-}
-
-#[test]
-fn a_resumed_training_is_the_uninterrupted_one_to_the_bit() {
-    assert_resumes(&["rollout.kind=parallel"]);
-}
-
-#[test]
-fn a_resumed_sequential_training_is_the_uninterrupted_one_to_the_bit() {
-    assert_resumes(&["rollout.kind=sequential", "rollout.segment=1"]);
-}
-
-#[test]
-fn a_resumed_low_rank_training_is_the_uninterrupted_one_to_the_bit() {
-    assert_resumes(&["rollout.kind=parallel", "low_rank.rank=3", "low_rank.alpha=7.3"]);
-}
-
-#[test]
-fn a_resumed_prefix_training_is_the_uninterrupted_one_to_the_bit() {
-    assert_resumes(&["rollout.kind=parallel", "prefix.tokens=2"]);
-}
-
-#[test]
-fn a_run_goes_on_from_a_checkpoint_that_is_named_and_forgets_what_came_after() {
-    let runs = Runs::new();
-    let settings = ["save.every=7", "save.keep=10", "eval.every=5", "eval.limit=8"];
-    let straight = runs.train("straight", &settings).run_dir;
-    let again = runs.train("again", &settings).run_dir;
-    let seven = checkpoint(&again, 7);
-    let until_seven = state(&seven, true)["seconds"].as_f64().expect("seconds");
-    let settings = ["save.every=5", "save.keep=1", "eval.every=5", "eval.limit=8"];
-    let resumed = runs.resumed("again", &settings, Resume::From(seven));
-    assert_same_outcome(&straight, &again, 20, "from step 7");
-    let seconds = state(&checkpoint(&again, 20), true)["seconds"].as_f64().expect("seconds");
-    assert!(seconds > until_seven, "{seconds} s in all, {until_seven} s before it was stopped");
-    let shown = resumed.results.arms[0].seconds;
-    assert!((shown - seconds).abs() < 1e-9, "the table has the whole time: {shown}, {seconds}");
-    assert!(!checkpoint(&again, 14).exists(), "a checkpoint of the abandoned branch");
-}
-
-#[test]
-fn a_checkpoint_to_go_on_from_that_is_not_of_the_run_is_refused() {
-    let runs = Runs::new();
-    let run = runs.train("run", &["train.steps=3"]).run_dir;
-    let other = runs.train("other", &["train.steps=3"]).run_dir;
-    for path in [checkpoint(&run, 2), checkpoint(&other, 3), PathBuf::from("nowhere")] {
-        let error = runs.error("run", &["train.steps=5"], Resume::From(path.clone()));
-        assert_eq!(error.exit_code(), 4, "{error}");
-        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    }
-    for (changed, key) in [("train.lr=1e-4", "train.lr"), (r#"eval.arms=["hard"]"#, "eval.arms")] {
-        let error = runs.error("run", &["train.steps=5", changed], Resume::Auto);
-        assert_eq!(error.exit_code(), 2, "{error}");
-        assert!(error.to_string().contains(key), "{error}");
-    }
-}
-
-#[test]
-fn a_run_goes_on_with_the_data_it_began_with_and_no_other() {
-    let runs = Runs::new();
-    let data = write_counting_lines(&runs, true);
-    let ids = ["task.name=ids", data[0].as_str()];
-    let run =
-        |steps: &str, resume| runs.try_train("run", &owned(&[&ids[..], &[steps]].concat()), resume);
-    run("train.steps=3", Resume::Never).expect("it trains");
-    run("train.steps=5", Resume::Auto).expect("the same data");
-    let file = runs.path("train.jsonl");
-    let text = String::from_utf8(read(&file)).expect("UTF-8");
-    fs::write(&file, text + "{\"ids\": [1, 2, 3]}\n").expect("written");
-    let error = run("train.steps=7", Resume::Auto).expect_err("a line more");
-    assert_eq!(error.exit_code(), 3, "{error}");
-    assert!(error.to_string().contains("step-000005"), "{error}");
-}
-
-#[test]
-fn a_run_that_was_killed_before_its_first_checkpoint_starts_over() {
-    let runs = Runs::new();
-    let straight = runs.train("straight", &[]).run_dir;
-    let killed = runs.train("killed", &[]).run_dir;
-    fs::remove_dir_all(killed.join("checkpoints")).expect("there is one");
-    runs.resumed("killed", &[], Resume::Auto);
-    assert_same_outcome(&straight, &killed, 20, "started over");
-}
-
-#[test]
-fn a_finished_run_is_reported_with_the_steps_it_took() {
-    let runs = Runs::new();
-    runs.train("run", &[]);
-    let again = runs.resumed("run", &["train.steps=10"], Resume::Auto);
-    assert_eq!(again.results.arms[0].steps, 20);
-}
-
 #[test]
 fn a_batch_cut_into_micro_batches_gives_the_same_steps() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let run = |micro_batch: usize, grad_accum: usize| {
         let cut =
             [format!("train.micro_batch={micro_batch}"), format!("train.grad_accum={grad_accum}")];
@@ -315,31 +84,10 @@ fn a_batch_cut_into_micro_batches_gives_the_same_steps() {
     }
 }
 
-/// Lines that count upwards from two starts, and a few of them held out.
-fn write_counting_lines(runs: &Runs, soft: bool) -> [String; 2] {
-    let line = |start: u32| {
-        let ids: Vec<u32> = (0..8).map(|t| (start + t) % 12).collect();
-        match soft {
-            true => json!({
-                "ids": ids, "soft": [0, 0, 1, 1, 0, 0, 0, 0], "weight": [0, 0, 1, 1, 1, 1, 1, 1]
-            }),
-            false => json!({ "ids": ids }),
-        }
-    };
-    let file = |name: &str, starts: std::ops::Range<u32>| {
-        let path = runs.path(name);
-        let lines: Vec<String> = starts.map(|start| line(start).to_string()).collect();
-        fs::write(&path, lines.join("\n") + "\n").expect("written");
-        path.display().to_string()
-    };
-    let (train, valid) = (file("train.jsonl", 0..12), file("valid.jsonl", 3..6));
-    [format!("data.train={train:?}"), format!("data.valid={valid:?}")]
-}
-
 /// Trains additions to a frozen base; the base must not move, and the checkpoint must hold what
 /// was evaluated.
 fn assert_trains_beside_a_frozen_base(addition: &[&str]) {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let data = write_counting_lines(&runs, false);
     let ids = ["task.name=ids", data[0].as_str(), data[1].as_str()];
     let base = roomy_base(&runs);
@@ -395,7 +143,7 @@ fn a_prefix_trains_beside_a_base_that_stays_to_the_bit() {
 
 #[test]
 fn a_checkpoint_keeps_its_additions_and_new_ones_are_refused() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let data = write_counting_lines(&runs, false);
     let ids = ["task.name=ids", data[0].as_str(), data[1].as_str(), "train.steps=3"];
     let named = |folder: &Path| format!("model.path={:?}", folder.display().to_string());
@@ -429,7 +177,7 @@ fn a_checkpoint_keeps_its_additions_and_new_ones_are_refused() {
 
 #[test]
 fn a_prefix_of_the_checkpoint_takes_positions_from_the_data() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let data = write_counting_lines(&runs, false);
     let base = format!("model.path={:?}", roomy_base(&runs).display().to_string());
     // Twelve positions: the eight of a line leave room for four.
@@ -446,7 +194,7 @@ fn a_prefix_of_the_checkpoint_takes_positions_from_the_data() {
 
 #[test]
 fn a_checkpoint_names_every_token_that_ended_the_models_generations() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let data = write_counting_lines(&runs, false);
     let base = roomy_base(&runs);
     fs::write(base.join("generation_config.json"), r#"{"eos_token_id": [7, 3]}"#).expect("written");
@@ -464,7 +212,7 @@ fn every_rollout_learns() {
         &["rollout.kind=sequential", "rollout.segment=2", "guidance.start=0.5"],
         &["rollout.kind=parallel", "rollout.passes=2", "guidance.start=0.5"],
     ];
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     for (number, rollout) in rollouts.iter().enumerate() {
         let run = runs.train(&format!("rollout-{number}"), rollout).run_dir;
         assert_falls(&run, &rollout.join(" "));
@@ -473,7 +221,7 @@ fn every_rollout_learns() {
 
 #[test]
 fn the_share_of_truth_follows_its_schedule() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let settings = [
         "rollout.kind=parallel",
         "guidance.schedule=linear",
@@ -491,7 +239,7 @@ fn the_share_of_truth_follows_its_schedule() {
 
 #[test]
 fn the_learning_rate_follows_its_schedule() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let settings = ["train.schedule=linear", "train.warmup=4", "train.min_lr=1e-3"];
     let rates = series(&runs.train("run", &settings).run_dir, "learning_rate");
     let expected = |step: usize| match step {
@@ -505,7 +253,7 @@ fn the_learning_rate_follows_its_schedule() {
 
 #[test]
 fn the_entropy_term_sharpens_the_soft_positions() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let entropy = |beta: &str| {
         let settings = [format!("objective.entropy_beta={beta}")];
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
@@ -518,7 +266,7 @@ fn the_entropy_term_sharpens_the_soft_positions() {
 
 #[test]
 fn a_run_directory_holds_the_files_and_keys_of_the_contract() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let arms = r#"eval.arms=["soft", "hard", "no_thought", "soft_fed_hard"]"#;
     let settings = [arms, "save.every=8", "save.keep=2", "train.grad_accum=2"];
     let trained = runs.train("run", &settings);
@@ -600,7 +348,7 @@ fn assert_arm_dir(dir: &Path) {
 
 #[test]
 fn a_run_that_diverges_ends_with_its_own_error() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let error = runs.error("run", &["train.lr=1e30", "train.clip=0"], Resume::Never);
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     assert_eq!(error.exit_code(), 5);
@@ -634,7 +382,7 @@ fn correct_by_generate(folder: &Path, task: &Mnns, arm: Arm) -> usize {
 
 #[test]
 fn a_checkpoint_generates_the_answers_that_were_counted() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let arms = r#"eval.arms=["soft", "hard", "no_thought"]"#;
     let settings = [arms, "train.steps=150", "rollout.kind=parallel", "guidance.start=0.5"];
     let trained = runs.train("run", &settings);
@@ -649,7 +397,7 @@ fn a_checkpoint_generates_the_answers_that_were_counted() {
 
 #[test]
 fn filters_and_branches_of_a_run_are_those_its_checkpoint_generates_with() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let settings = ["soft.top_k=3", "soft.temperature=0.7", "train.steps=60", "prefix.tokens=2"];
     let more = ["low_rank.rank=4", "train.lr=3e-2"];
     let trained = runs.train("run", &[&settings[..], &more].concat());
@@ -662,7 +410,7 @@ fn filters_and_branches_of_a_run_are_those_its_checkpoint_generates_with() {
 #[test]
 fn soft_spans_from_a_file_train_validate_and_generate() {
     for rollout in ["teacher", "sequential", "parallel"] {
-        let runs = Runs::new();
+        let runs = Runs::temporary();
         let data = write_counting_lines(&runs, true);
         let rollout = format!("rollout.kind={rollout}");
         let settings = ["task.name=ids", &data[0], &data[1], &rollout, "guidance.start=0.5"];
@@ -693,7 +441,7 @@ fn soft_spans_from_a_file_train_validate_and_generate() {
 
 #[test]
 fn a_model_that_is_too_small_for_the_task_is_refused_before_anything_is_trained() {
-    let runs = Runs::new();
+    let runs = Runs::temporary();
     let data = write_counting_lines(&runs, false);
     let ids = ["task.name=ids", data[0].as_str(), data[1].as_str()];
     let base = runs.train("base", &[&ids[..], &["train.steps=1"]].concat()).run_dir;

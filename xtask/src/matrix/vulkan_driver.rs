@@ -32,13 +32,22 @@ pub(super) fn find_or_install() -> Result<PathBuf, String> {
     find().ok_or_else(|| format!("{by_hand} left no lvp_icd*.json in {}", MANIFESTS[0]))
 }
 
+/// Whether a driver of a graphics card announces itself; where Vulkan is not what `wgpu` uses, the
+/// system's own is taken for granted.
+pub(super) fn drives_a_card() -> bool {
+    cfg!(target_os = "macos") || manifests().any(|path| !is_software(&path))
+}
+
 fn find() -> Option<PathBuf> {
-    if !has_library("libvulkan.so.1") {
-        return None;
-    }
-    let folders = MANIFESTS.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
-    let mut entries = folders.flatten().flatten().map(|entry| entry.path());
-    entries.find(|path| is_software(path))
+    manifests().find(|path| is_software(path))
+}
+
+/// Drivers that announce themselves; none where there is nothing to load them.
+fn manifests() -> impl Iterator<Item = PathBuf> {
+    let folders = if has_library("libvulkan.so.1") { &MANIFESTS[..] } else { &[] };
+    let folders = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+    let paths = folders.flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"))
 }
 
 /// Mesa names its CPU driver `lvp`.
