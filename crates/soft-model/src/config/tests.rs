@@ -276,6 +276,29 @@ fn a_gguf_header_means_the_same_as_a_config_json() {
 }
 
 #[test]
+fn a_gpt2_whose_heads_do_not_fill_its_width_is_refused() {
+    let gpt2 = |kv_heads: u32, key_length: u32| {
+        let gguf = Builder::default()
+            .text("general.architecture", "gpt2")
+            .u32("gpt2.block_count", 3)
+            .u32("gpt2.context_length", 77)
+            .u32("gpt2.embedding_length", 32)
+            .u32("gpt2.feed_forward_length", 96)
+            .u32("gpt2.attention.head_count", 4)
+            .u32("gpt2.attention.head_count_kv", kv_heads)
+            .u32("gpt2.attention.key_length", key_length)
+            .f32_tensor("token_embd.weight", &[89, 32], &[0.0; 89 * 32]);
+        ModelConfig::from_gguf(&gguf.open().unwrap())
+    };
+    assert!(gpt2(4, 8).is_ok());
+    let error = gpt2(2, 8).unwrap_err();
+    assert!(error.to_string().contains("`gpt2.attention.head_count_kv`: found 2"), "{error}");
+    assert_eq!(error.exit_code(), 4);
+    let error = gpt2(4, 16).unwrap_err();
+    assert!(error.to_string().contains("`gpt2.attention.key_length`: found 16"), "{error}");
+}
+
+#[test]
 fn the_divisors_of_llama_3_1_give_back_its_settings() {
     let (theta, factor, context) = (12345.5f64, 8.0, 77.0);
     let divisors: Vec<f32> = (0..4)
