@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::adapt::already_there;
 use crate::adapter_files::Additions;
+use crate::capped_file::{read_capped, read_capped_text};
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
 use crate::{ChatTemplate, Error, Tokenizer, Weights};
@@ -15,8 +16,8 @@ use crate::{ChatTemplate, Error, Tokenizer, Weights};
 #[cfg(test)]
 mod tests;
 
-/// Largest `config.json` that is read.
-const MAX_JSON_BYTES: u64 = 16 << 20;
+/// Largest `config.json`, `generation_config.json` or `soft_config.toml` that is read.
+const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
 /// What the model's makers advise for generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct ModelFiles {
     /// Text of `soft_config.toml`, where the folder is a checkpoint of this project.
     pub soft: Option<String>,
     /// Low-rank branches and prefix that lie beside the base, in a checkpoint of this project.
-    pub(crate) additions: Additions,
+    pub(crate) additions: Option<Additions>,
 }
 
 impl ModelFiles {
@@ -74,7 +75,8 @@ impl ModelFiles {
 
     /// Positions that are left for tokens: a learned prefix takes some of its own.
     pub fn context(&self) -> usize {
-        self.config.max_positions.saturating_sub(self.additions.prefix_tokens)
+        let prefix = self.additions.as_ref().map_or(0, |additions| additions.prefix_tokens);
+        self.config.max_positions.saturating_sub(prefix)
     }
 
     /// Checks that new low-rank branches or a new prefix would not replace those of a checkpoint,
@@ -83,10 +85,11 @@ impl ModelFiles {
     /// # Errors
     /// The addition that is there already.
     pub fn check_free(&self, low_rank: bool, prefix: bool) -> Result<(), Error> {
-        if low_rank && self.additions.rank > 0 {
+        let Some(Additions { rank, prefix_tokens, .. }) = &self.additions else { return Ok(()) };
+        if low_rank && *rank > 0 {
             return Err(already_there("low-rank branches", "low_rank.rank"));
         }
-        if prefix && self.additions.prefix_tokens > 0 {
+        if prefix && *prefix_tokens > 0 {
             return Err(already_there("a prefix", "prefix.tokens"));
         }
         Ok(())
@@ -137,7 +140,7 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         chat_template,
         generation,
         soft: None,
-        additions: Additions::default(),
+        additions: None,
     })
 }
 
@@ -152,9 +155,10 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
     let generation = generation_defaults(folder, &config)?;
     let soft = folder.join("soft_config.toml");
     let soft = match soft.exists() {
-        true => Some(fs::read_to_string(&soft).map_err(|source| Error::io(&soft, source))?),
+        true => Some(read_capped_text(&soft, "TOML", MAX_SETTINGS_BYTES)?),
         false => None,
     };
+    let additions = Additions::open(folder, &config)?;
     Ok(ModelFiles {
         config,
         weights,
@@ -163,7 +167,7 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
         chat_template,
         generation,
         soft,
-        additions: Additions::describe(folder)?,
+        additions,
     })
 }
 
@@ -210,12 +214,7 @@ fn optional_json(path: &Path) -> Result<Option<Value>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    let len = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
-    if len > MAX_JSON_BYTES {
-        let problem = format!("{len} bytes are over the limit of {MAX_JSON_BYTES}");
-        return Err(Error::format(path, "JSON", problem));
-    }
-    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+    let bytes = read_capped(path, "JSON", MAX_SETTINGS_BYTES)?;
     let json = serde_json::from_slice(&bytes);
     json.map(Some).map_err(|error| Error::format(path, "JSON", error.to_string()))
 }

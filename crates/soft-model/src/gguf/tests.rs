@@ -173,6 +173,7 @@ fn absurd_headers_are_refused_before_anything_is_allocated() {
     assert!(refused(b"PK\x03\x04aaaaaaaa").contains("magic"));
     assert!(refused(b"GGUF\x07\0\0\0").contains("version is 7"));
     assert!(refused(b"GGUF\0\0\0\x03").contains("big-endian"));
+    assert!(refused(b"GGUF\0\0\0\0").contains("version is 0"));
     let counts = [&b"GGUF\x03\0\0\0"[..], &[0xff; 16]].concat();
     assert!(refused(&counts).contains("18446744073709551615 tensors"));
     let alignment = small().u32("general.alignment", 3).bytes();
