@@ -12,7 +12,8 @@ use crate::config::{Family, ModelConfig};
 use crate::weights::save_safetensors;
 use crate::{Error, ModelFiles, NamedTensor, TARGETS, Transformer, Weights};
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests;
 
 /// Name of the description of the additions.

@@ -39,8 +39,11 @@ pub struct ModelFiles {
     pub tokenizer: Option<Tokenizer>,
     /// Why there is no tokenizer.
     pub tokenizer_note: Option<String>,
-    /// The chat template, where there is one.
+    /// The chat template, where there is one that compiles.
     pub chat_template: Option<ChatTemplate>,
+    /// What is wrong with the chat template, where there is one that does not compile: the model
+    /// still runs on other text and on ids.
+    pub chat_template_note: Option<String>,
     /// Advice for generation.
     pub generation: GenerationDefaults,
     /// Text of `soft_config.toml`, where the folder is a checkpoint of this project.
@@ -129,7 +132,7 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         Err(error @ Error::TokenizerUnsupported { .. }) => (None, Some(error.to_string())),
         Err(error) => return Err(error),
     };
-    let chat_template = tokenizer.as_ref().map(Tokenizer::chat_template).transpose()?.flatten();
+    let (chat_template, chat_template_note) = chat_template(tokenizer.as_ref());
     let eos_ids = config.eos_ids.clone();
     let generation = GenerationDefaults { max_new_tokens: None, eos_ids };
     Ok(ModelFiles {
@@ -138,6 +141,7 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         tokenizer,
         tokenizer_note,
         chat_template,
+        chat_template_note,
         generation,
         soft: None,
         additions: None,
@@ -151,7 +155,7 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
     let weights = Weights::open_folder(folder, &config)?;
     let tokenizer = Tokenizer::open_folder(folder)?;
     let tokenizer_note = tokenizer.is_none().then(|| no_tokenizer(folder));
-    let chat_template = tokenizer.as_ref().map(Tokenizer::chat_template).transpose()?.flatten();
+    let (chat_template, chat_template_note) = chat_template(tokenizer.as_ref());
     let generation = generation_defaults(folder, &config)?;
     let soft = folder.join("soft_config.toml");
     let soft = match soft.exists() {
@@ -165,10 +169,20 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
         tokenizer,
         tokenizer_note,
         chat_template,
+        chat_template_note,
         generation,
         soft,
         additions,
     })
+}
+
+/// The template, or why there is none although the tokenizer came with one.
+fn chat_template(tokenizer: Option<&Tokenizer>) -> (Option<ChatTemplate>, Option<String>) {
+    match tokenizer.map(Tokenizer::chat_template) {
+        None => (None, None),
+        Some(Ok(template)) => (template, None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    }
 }
 
 fn no_config(folder: &Path) -> Error {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::capped_file::read_capped;
 use crate::gguf::Gguf;
+pub(crate) use crate::tokenizer::gguf_vocab::CONTROL;
 use crate::tokenizer::special::SpecialTokens;
 use crate::{ChatTemplate, Error};
 
