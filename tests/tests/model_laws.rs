@@ -122,6 +122,8 @@ fn a_window_as_long_as_the_sequence_hides_nothing() {
     let config = |window| ModelConfig { sliding_window: window, ..tiny_config(Family::Mistral) };
     let open = full(&lively_model(&config(None)), &IDS);
     assert_close("window 9", &full(&lively_model(&config(Some(9))), &IDS), &open, 1e-6);
+    let beyond = full(&lively_model(&config(Some(1 << 32))), &IDS);
+    assert_close("a window over 32 bits", &beyond, &open, 0.0);
     assert_differs("window 4", last(&full(&lively_model(&config(Some(4))), &IDS)), last(&open));
 }
 
@@ -366,6 +368,22 @@ fn a_score_is_the_log_softmax_of_the_logits() {
         }
         let mean = score.nll_mean.expect("99 tokens are scored");
         assert!((mean - sum / 99.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_sequence_over_one_chunk_is_scored_as_by_one_pass() {
+    let ids: Vec<u32> = (0..700u32).map(|i| (i * i * 7 + i) % 20).collect();
+    for (name, config) in every_family() {
+        let model = lively_model(&ModelConfig { max_positions: 700, ..config });
+        let found = score(&model, &ids).expect("700 of 700 positions").logprobs;
+        let logits = model.logits(model.embed(&ids, 1));
+        let log_probs = host_values(burn::tensor::activation::log_softmax(logits, 1));
+        for t in 1..700 {
+            let expected = log_probs[(t - 1) * VOCAB + ids[t] as usize];
+            let found = found[t].expect("every token but the first");
+            assert!((found - expected).abs() < 1e-4, "{name} at {t}: {found}, not {expected}");
+        }
     }
 }
 

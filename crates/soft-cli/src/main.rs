@@ -17,6 +17,7 @@ mod score;
 mod settings;
 mod train;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,6 +33,11 @@ const STACK_BYTES: usize = 256 << 20;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if !wants_backtrace(std::env::var_os("RUST_BACKTRACE").as_deref()) {
+        // A panic ends as the one error that `Failure::panicked` prints, or is caught where a
+        // library has it for an answer.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     if let Some(threads) = arguments.global.threads {
         set_threads(threads.get());
     }
@@ -58,9 +64,26 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
+/// Whether `RUST_BACKTRACE` asks where a panic came from, as the standard library reads it.
+fn wants_backtrace(variable: Option<&OsStr>) -> bool {
+    variable.is_some_and(|value| value != "0")
+}
+
 /// Fixes the number of threads of the CPU backends, which read it once, at their first use.
 #[expect(unsafe_code, reason = "no other thread runs yet that could read the environment")]
 fn set_threads(threads: usize) {
     // SAFETY: called from `main` before any thread is started.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_are_told_in_full_only_to_those_who_ask() {
+        let wants = |value: Option<&str>| wants_backtrace(value.map(OsStr::new));
+        assert!(!wants(None) && !wants(Some("0")));
+        assert!(wants(Some("1")) && wants(Some("full")));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use soft_model::{Message, ModelFiles};
+use soft_model::{Message, ModelFiles, Tokenizer};
 
 use crate::arguments::Generate;
 use crate::failure::Failure;
@@ -78,7 +78,8 @@ fn from_object(line: &str) -> Result<Prompt, String> {
     }
 }
 
-/// The token ids of a prompt.
+/// The token ids of a prompt. A rendered chat has the special tokens that it needs: as in
+/// transformers, none are added to it.
 ///
 /// # Errors
 /// Text for a model without a tokenizer, or a template or tokenizer that fails.
@@ -87,10 +88,15 @@ pub(crate) fn encode(prompt: &Prompt, files: &ModelFiles, chat: bool) -> Result<
         Prompt::Ids(ids) => return Ok(ids.clone()),
         Prompt::Text(text) => text,
     };
+    if let (true, Some(note)) = (chat, &files.chat_template_note) {
+        return Err(Failure::model(format!(
+            "{note}; generate.chat=false leaves the template out, and `--prompt-ids` takes token ids"
+        )));
+    }
     match &files.chat_template {
         Some(template) if chat => {
             let rendered = template.render(&[Message::new("user", text.as_str())], true)?;
-            encode_text(&rendered, files, "--prompt-ids")
+            Ok(tokenizer(files, "--prompt-ids")?.encode(&rendered, false)?)
         }
         _ => encode_text(text, files, "--prompt-ids"),
     }
@@ -105,16 +111,79 @@ pub(crate) fn encode_text(
     files: &ModelFiles,
     instead: &str,
 ) -> Result<Vec<u32>, Failure> {
-    let Some(tokenizer) = &files.tokenizer else {
+    Ok(tokenizer(files, instead)?.encode(text, true)?)
+}
+
+fn tokenizer<'a>(files: &'a ModelFiles, instead: &str) -> Result<&'a Tokenizer, Failure> {
+    files.tokenizer.as_ref().ok_or_else(|| {
         let why = files.tokenizer_note.as_deref().unwrap_or("the model has no tokenizer");
-        return Err(Failure::model(format!("{why}; give token ids with `{instead}`")));
-    };
-    Ok(tokenizer.encode(text, true)?)
+        Failure::model(format!("{why}; give token ids with `{instead}`"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A folder with a model of zeros, whose tokenizer puts token 0 before a text.
+    fn with_template(template: &str) -> ModelFiles {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: String| {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        };
+        let json = serde_json::json!({
+            "model_type": "llama", "vocab_size": 4, "hidden_size": 4, "intermediate_size": 4,
+            "num_hidden_layers": 1, "num_attention_heads": 1, "max_position_embeddings": 8,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+        });
+        write("config.json", json.to_string());
+        let config = soft_model::ModelConfig::from_hf(&json, Path::new("config.json"));
+        let tensors: Vec<_> = soft_model::expected_tensors(&config.expect("a llama"))
+            .into_iter()
+            .map(|(name, shape)| {
+                let values = vec![0.0; shape.iter().product()];
+                soft_model::NamedTensor { name, shape, values }
+            })
+            .collect();
+        let path = folder.path().join("model.safetensors");
+        soft_model::save_safetensors(&path, &tensors).expect("written");
+        let first = serde_json::json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+        let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+        let tokenizer = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [{"id": 0, "content": "<s>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true}],
+            "post_processor": {
+                "type": "TemplateProcessing", "single": [first, text], "pair": [],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+            },
+            "model": {"type": "BPE", "vocab": {"<s>": 0, "a": 1, "[": 2, "]": 3}, "merges": []},
+        });
+        write("tokenizer.json", tokenizer.to_string());
+        write("chat_template.jinja", template.to_owned());
+        ModelFiles::open(folder.path()).expect("it opens")
+    }
+
+    #[test]
+    fn nothing_is_added_to_a_rendered_chat() {
+        let files = with_template("[{{ messages[0].content }}]");
+        let prompt = Prompt::Text("a".into());
+        assert_eq!(encode(&prompt, &files, true), Ok(vec![2, 1, 3]));
+        assert_eq!(encode(&prompt, &files, false), Ok(vec![0, 1]));
+    }
+
+    #[test]
+    fn a_broken_template_fails_only_where_it_would_be_used() {
+        let files = with_template("{% if %}");
+        let prompt = Prompt::Text("a".into());
+        let Err(Failure::Message { text, code: 4 }) = encode(&prompt, &files, true) else {
+            panic!("refused with code 4")
+        };
+        assert!(text.starts_with("chat template: syntax error"), "{text}");
+        assert!(text.contains("generate.chat=false leaves the template out"), "{text}");
+        assert_eq!(encode(&prompt, &files, false), Ok(vec![0, 1]));
+        assert_eq!(encode(&Prompt::Ids(vec![3]), &files, true), Ok(vec![3]));
+    }
 
     #[test]
     fn lines_are_text_or_objects() {

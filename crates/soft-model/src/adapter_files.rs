@@ -7,37 +7,131 @@ use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use soft_core::{float_tensor, host_values};
 
+use crate::capped_file::read_capped;
+use crate::config::{Family, ModelConfig};
 use crate::weights::save_safetensors;
-use crate::{Error, ModelFiles, NamedTensor, TARGETS, Transformer};
+use crate::{Error, ModelFiles, NamedTensor, TARGETS, Transformer, Weights};
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests;
 
 /// Name of the description of the additions.
 const DESCRIPTION: &str = "soft_adapter.json";
 /// Name of their values.
 const VALUES: &str = "soft_adapter.safetensors";
 
-/// What was added to a frozen base.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Largest description that is read: it is a few hundred bytes.
+const MAX_DESCRIPTION_BYTES: u64 = 1 << 20;
+/// What the description is called in errors.
+const FORMAT: &str = "adapter description";
+
+/// The description as it is written.
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Description {
+    rank: usize,
+    alpha: f64,
+    targets: Vec<String>,
+    prefix_tokens: usize,
+}
+
+/// What was added to a frozen base, checked against it; no value is read yet.
+#[derive(Debug)]
 pub(crate) struct Additions {
     pub(crate) rank: usize,
     alpha: f64,
     targets: Vec<String>,
     pub(crate) prefix_tokens: usize,
+    values: Weights,
 }
 
 impl Additions {
-    /// What the description in a folder names; nothing where there is none.
+    /// The additions that lie in a folder beside a base of this shape; `None` where there are none.
     ///
     /// # Errors
-    /// A description that is not one.
-    pub(crate) fn describe(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(DESCRIPTION);
-        if !path.is_file() {
-            return Ok(Self::default());
+    /// One of the two files without the other, a description that does not fit the base, and
+    /// tensors that are not those of the description, listed together.
+    pub(crate) fn open(folder: &Path, config: &ModelConfig) -> Result<Option<Self>, Error> {
+        let (path, values) = (folder.join(DESCRIPTION), folder.join(VALUES));
+        match (path.exists(), values.exists()) {
+            (false, false) => return Ok(None),
+            (true, true) => {}
+            (true, false) => {
+                return Err(Error::format(&path, FORMAT, format!("{VALUES} is not beside it")));
+            }
+            (false, true) => {
+                let problem = format!("{DESCRIPTION}, which describes it, is not beside it");
+                return Err(Error::format(&values, "adapter", problem));
+            }
         }
-        let text = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
-        serde_json::from_slice(&text)
-            .map_err(|error| Error::format(&path, "adapter description", error.to_string()))
+        let text = read_capped(&path, FORMAT, MAX_DESCRIPTION_BYTES)?;
+        let description: Description = serde_json::from_slice(&text)
+            .map_err(|error| Error::format(&path, FORMAT, error.to_string()))?;
+        let expected = expected(&description, config)
+            .map_err(|problem| Error::format(&path, FORMAT, problem))?;
+        let values = Weights::open_file(&values)?;
+        values.compare(expected, |name, tensor| format!("{name} {:?}", tensor.shape))?;
+        let Description { rank, alpha, targets, prefix_tokens } = description;
+        Ok(Some(Self { rank, alpha, targets, prefix_tokens, values }))
+    }
+}
+
+/// Names and shapes of the tensors that a description asks for on a base of this shape.
+fn expected(
+    description: &Description,
+    config: &ModelConfig,
+) -> Result<Vec<(String, Vec<usize>)>, String> {
+    let Description { rank, targets, prefix_tokens, .. } = description;
+    if (*rank > 0) == targets.is_empty() || (*rank == 0 && *prefix_tokens == 0) {
+        return Err(format!(
+            "found `rank` {rank} with {} `targets` and `prefix_tokens` {prefix_tokens}, expected a \
+             rank with targets, or prefix tokens, or both",
+            targets.len()
+        ));
+    }
+    if *prefix_tokens >= config.max_positions {
+        let most = config.max_positions - 1;
+        return Err(format!(
+            "`prefix_tokens`: found {prefix_tokens}, this model has room for {most}"
+        ));
+    }
+    let mut shapes = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        let Some([d_in, d_out]) = widths(target, config) else {
+            let known: Vec<&str> =
+                TARGETS.into_iter().filter(|name| widths(name, config).is_some()).collect();
+            return Err(format!("`targets`: found {target:?}, expected of {}", known.join(", ")));
+        };
+        if targets[..index].contains(target) {
+            return Err(format!("`targets`: {target:?} occurs twice"));
+        }
+        shapes.push((format!("{target}.low_rank_a"), vec![d_in, *rank]));
+        shapes.push((format!("{target}.low_rank_b"), vec![*rank, d_out]));
+    }
+    if *prefix_tokens > 0 {
+        let shape = vec![config.n_kv_heads, *prefix_tokens, config.head_dim];
+        shapes
+            .extend(["prefix_keys", "prefix_values"].map(|part| (part.to_owned(), shape.clone())));
+    }
+    let of_layer = |layer| {
+        shapes.iter().map(move |(name, shape)| (format!("layers.{layer}.{name}"), shape.clone()))
+    };
+    Ok((0..config.n_layers).flat_map(of_layer).collect())
+}
+
+/// Input and output widths of a projection; `None` for one that the model does not have.
+fn widths(target: &str, config: &ModelConfig) -> Option<[usize; 2]> {
+    let (d_model, d_ff) = (config.d_model, config.d_ff);
+    let (queries, keys) = (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
+    match target {
+        "q_proj" => Some([d_model, queries]),
+        "k_proj" | "v_proj" => Some([d_model, keys]),
+        "o_proj" => Some([queries, d_model]),
+        "gate_proj" if config.family == Family::Gpt2 => None,
+        "gate_proj" | "up_proj" => Some([d_model, d_ff]),
+        "down_proj" => Some([d_ff, d_model]),
+        _ => None,
     }
 }
 
@@ -46,20 +140,17 @@ impl Transformer {
     /// it in a checkpoint of this project.
     ///
     /// # Errors
-    /// Tensors that do not fit.
+    /// Tensors that do not fit, or values that are no numbers.
     pub fn open(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self, Error> {
         let mut model = Self::from_weights(&files.config, &files.weights, device, dtype)?;
-        let Additions { rank, alpha, targets, prefix_tokens } = &files.additions;
-        if *rank > 0 {
-            model = model.with_low_rank(*rank, *alpha, targets, 0)?;
+        let Some(additions) = &files.additions else { return Ok(model) };
+        if additions.rank > 0 {
+            model = model.with_low_rank(additions.rank, additions.alpha, &additions.targets, 0)?;
         }
-        if *prefix_tokens > 0 {
-            model = model.with_prefix(*prefix_tokens, 0)?;
+        if additions.prefix_tokens > 0 {
+            model = model.with_prefix(additions.prefix_tokens, 0)?;
         }
-        if files.additions == Additions::default() {
-            return Ok(model);
-        }
-        model.with_values(&files.weights.path().join(VALUES))
+        model.with_values(&additions.values)
     }
 
     /// Writes the low-rank branches and the prefix into a checkpoint folder; nothing where the
@@ -70,7 +161,7 @@ impl Transformer {
     pub fn save_adapter(&self, folder: &Path) -> Result<(), Error> {
         let mut tensors = Vec::new();
         let mut description =
-            Additions { prefix_tokens: self.prefix_len(), ..Additions::default() };
+            Description { prefix_tokens: self.prefix_len(), ..Description::default() };
         self.for_each_addition(&mut |name, addition| {
             if let Kind::A { rank, scale } = addition.kind {
                 description.rank = rank;
@@ -89,7 +180,7 @@ impl Transformer {
         save_safetensors(&folder.join(VALUES), &tensors)?;
         let path = folder.join(DESCRIPTION);
         let text = serde_json::to_vec_pretty(&description)
-            .map_err(|error| Error::format(&path, "adapter description", error.to_string()))?;
+            .map_err(|error| Error::format(&path, FORMAT, error.to_string()))?;
         std::fs::write(&path, text).map_err(|source| Error::io(&path, source))
     }
 
@@ -114,26 +205,11 @@ impl Transformer {
         }
     }
 
-    /// Sets the additions to stored values; every one of them must be there.
-    fn with_values(mut self, path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
-        let stored = safetensors::SafeTensors::deserialize(&bytes)
-            .map_err(|error| Error::format(path, "safetensors", error.to_string()))?;
+    /// Sets the additions to stored values, which have their shapes.
+    fn with_values(mut self, stored: &Weights) -> Result<Self, Error> {
         let (device, dtype) = (self.device(), self.dtype());
-        let read = |name: String, shape: &[usize]| -> Result<Vec<f64>, Error> {
-            let view = stored
-                .tensor(&name)
-                .map_err(|_| Error::NoTensor { path: path.to_owned(), tensor: name.clone() })?;
-            if view.shape() != shape || view.dtype() != safetensors::Dtype::F32 {
-                let problem = format!(
-                    "tensor `{name}` is {:?} {:?}, expected F32 {shape:?}",
-                    view.dtype(),
-                    view.shape()
-                );
-                return Err(Error::format(path, "safetensors", problem));
-            }
-            let words = view.data().chunks_exact(4);
-            Ok(words.map(|w| f64::from(f32::from_le_bytes([w[0], w[1], w[2], w[3]]))).collect())
+        let read = |name: String| -> Result<Vec<f64>, Error> {
+            Ok(stored.f32_values(&name)?.into_iter().map(f64::from).collect())
         };
         for (layer, block) in self.blocks.iter_mut().enumerate() {
             for target in TARGETS {
@@ -143,16 +219,16 @@ impl Transformer {
                     continue;
                 };
                 for (part, param) in [("a", &mut branch.a), ("b", &mut branch.b)] {
-                    let shape = param.dims();
-                    let values = read(format!("layers.{layer}.{target}.low_rank_{part}"), &shape)?;
-                    *param = Param::from_tensor(float_tensor(values, shape, &device, dtype));
+                    let values = read(format!("layers.{layer}.{target}.low_rank_{part}"))?;
+                    let tensor = float_tensor(values, param.dims(), &device, dtype);
+                    *param = Param::from_tensor(tensor);
                 }
             }
             if let Some(prefix) = &mut block.attention.prefix {
                 for (part, param) in [("keys", &mut prefix.keys), ("values", &mut prefix.values)] {
-                    let shape = param.dims();
-                    let values = read(format!("layers.{layer}.prefix_{part}"), &shape)?;
-                    *param = Param::from_tensor(float_tensor(values, shape, &device, dtype));
+                    let values = read(format!("layers.{layer}.prefix_{part}"))?;
+                    let tensor = float_tensor(values, param.dims(), &device, dtype);
+                    *param = Param::from_tensor(tensor);
                 }
             }
         }

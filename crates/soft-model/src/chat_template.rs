@@ -19,11 +19,16 @@ mod python;
 mod tests;
 
 const NAME: &str = "chat_template";
-/// Longest text that is rendered.
+/// Longest text that is rendered, where the messages are short.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// Bytes that are rendered of a byte of the messages: they may be long, but a template writes each
+/// once or twice, perhaps as JSON.
+const OUTPUT_PER_BYTE: usize = 8;
 /// Instructions a template may use, before those for its messages.
 const FUEL: u64 = 200_000;
 const FUEL_PER_MESSAGE: u64 = 2_000;
+/// Instructions for a byte of the messages: a template may look at each in turn.
+const FUEL_PER_BYTE: u64 = 16;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +81,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::ChatTemplate`] where the template raises an exception, runs out of fuel or
-    /// renders more than 1 MiB.
+    /// renders more than 1 MiB and many times what the messages hold: whether a conversation is
+    /// too long for a model is not decided here.
     pub fn render(
         &self,
         messages: &[Message],
@@ -90,11 +96,14 @@ impl ChatTemplate {
         ];
         variables.extend(self.tokens.iter().map(|(name, token)| (&name[..], token.into())));
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * bytes as u64;
+        environment.set_fuel(Some(fuel));
         let template = environment.get_template(NAME).map_err(failed)?;
-        let mut out = Capped(Vec::new());
+        let limit = MAX_OUTPUT_BYTES.max(OUTPUT_PER_BYTE.saturating_mul(bytes));
+        let mut out = Capped { text: Vec::new(), limit };
         template.render_captured_to(Value::from_pairs(variables), &mut out).map_err(failed)?;
-        String::from_utf8(out.0).map_err(|error| Error::ChatTemplate(error.to_string()))
+        String::from_utf8(out.text).map_err(|error| Error::ChatTemplate(error.to_string()))
     }
 }
 
@@ -158,17 +167,19 @@ fn from_json(text: &str) -> Result<Value, minijinja::Error> {
     Ok(Value::from(minijinja::value::Serde(json)))
 }
 
-/// A buffer that refuses to grow over the limit.
-struct Capped(Vec<u8>);
+/// A buffer that refuses to grow over its limit.
+struct Capped {
+    text: Vec<u8>,
+    limit: usize,
+}
 
 impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            let problem =
-                format!("the rendered text is over the limit of {MAX_OUTPUT_BYTES} bytes");
+        if self.text.len() + bytes.len() > self.limit {
+            let problem = format!("the rendered text is over the limit of {} bytes", self.limit);
             return Err(io::Error::other(problem));
         }
-        self.0.extend_from_slice(bytes);
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

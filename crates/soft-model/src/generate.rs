@@ -27,7 +27,7 @@ pub struct GenerateOptions {
     pub first_row: u32,
     /// Whether steps and inputs are recorded: entropy, top entries, what was fed.
     pub record: bool,
-    /// Entries of `top` and `fed` in a step's record.
+    /// Entries of `top` in a step's record, and of `fed` where the whole vocabulary is fed.
     pub top: usize,
 }
 
@@ -137,17 +137,19 @@ impl<'a> Decoder<'a> {
     fn prefill(&mut self, prompts: &[Vec<u32>]) -> Tensor<2> {
         let batch = prompts.len();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(batch * longest);
+        let mut ids = Vec::with_capacity(batch);
         let mut real = Vec::with_capacity(batch);
         for prompt in prompts {
             let padding = longest - prompt.len();
-            ids.extend(std::iter::repeat_n(prompt[0], padding).chain(prompt.iter().copied()));
+            let padded = std::iter::repeat_n(prompt[0], padding).chain(prompt.iter().copied());
+            ids.push(padded.collect::<Vec<u32>>());
             real.push((0..longest).map(|column| column >= padding).collect::<Vec<bool>>());
         }
-        let embeds = self.model.embed(&ids, batch);
-        let hidden = self.model.forward(embeds, &real, &mut self.cache, None);
-        let d_model = hidden.dims()[1];
-        let last = hidden.reshape([batch, longest, d_model]).narrow(1, longest - 1, 1);
+        let last_chunk = self.model.forward_ids(&ids, &real, &mut self.cache).last();
+        let hidden = last_chunk.expect("no prompt is empty");
+        let [rows, d_model] = hidden.dims();
+        let columns = rows / batch;
+        let last = hidden.reshape([batch, columns, d_model]).narrow(1, columns - 1, 1);
         self.head.logits(last.reshape([batch, d_model]))
     }
 
@@ -265,7 +267,11 @@ impl<'a> Decoder<'a> {
         let top = probs.to_rows(options.top);
         let noisy = options.pipeline.config().noise != soft_core::Noise::None;
         let differs = noisy || self.belief.is_some();
-        let fed = differs.then(|| token.fed.to_rows(options.top));
+        let fed = differs.then(|| match &token.fed {
+            Distribution::Dense(_) => token.fed.to_rows(options.top),
+            // The few tokens that are fed are all told, however few entries are asked for.
+            Distribution::Sparse { .. } => token.fed.to_rows(usize::MAX),
+        });
         let inputs = SoftInput::rows(&token.fed);
         for (row, (state, input)) in self.rows.iter_mut().zip(inputs).enumerate() {
             if state.stop.is_some() {

@@ -128,7 +128,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Header, Error> {
     }
     match reader.u32("the version")? {
         2 | 3 => {}
-        version if version.swap_bytes() <= 3 => {
+        version if (1..=3).contains(&version.swap_bytes()) => {
             return reader.fail("it is big-endian; only little-endian files are read");
         }
         version => return reader.fail(format!("version is {version}, supported are 2 and 3")),

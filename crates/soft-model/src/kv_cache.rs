@@ -208,10 +208,9 @@ impl Columns {
         let slots = self.key_positions[0].len();
         let same = |rows: &[Vec<Option<u32>>]| rows.windows(2).all(|pair| pair[0] == pair[1]);
         let rows = if same(&self.key_positions) { 1 } else { self.key_positions.len() };
-        let mut mask = Vec::with_capacity(rows * group * seq * slots);
+        let mut mask = Vec::with_capacity(rows * seq * slots);
         let mut everything = true;
         for row in 0..rows {
-            let first = mask.len();
             for column in 0..seq {
                 for slot in 0..slots {
                     let seen = self.sees(row, column, slot, window);
@@ -219,12 +218,13 @@ impl Columns {
                     mask.push(if seen { 0.0 } else { f64::NEG_INFINITY });
                 }
             }
-            for _ in 1..group {
-                mask.extend_from_within(first..first + seq * slots);
-            }
         }
-        let shape = [rows, 1, group * seq, slots];
-        (!everything).then(|| soft_core::float_tensor(mask, shape, &like.device(), like.dtype()))
+        if everything {
+            return None;
+        }
+        let shape = [rows, 1, seq, slots];
+        let mask = soft_core::float_tensor(mask, shape, &like.device(), like.dtype());
+        Some(mask.repeat_dim(2, group))
     }
 
     fn sees(&self, row: usize, column: usize, slot: usize, window: Option<usize>) -> bool {
@@ -234,6 +234,6 @@ impl Columns {
         }
         let Some(key) = self.key_positions[row][slot] else { return false };
         let query = self.positions[row][column];
-        slot < own && window.is_none_or(|window| query - key < window as u32)
+        slot < own && window.is_none_or(|window| ((query - key) as usize) < window)
     }
 }

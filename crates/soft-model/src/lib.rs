@@ -13,6 +13,7 @@ mod adapt;
 mod adapter_files;
 mod attention;
 mod block;
+mod capped_file;
 mod chat_template;
 mod config;
 mod construct;

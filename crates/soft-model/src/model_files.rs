@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::adapt::already_there;
 use crate::adapter_files::Additions;
+use crate::capped_file::{read_capped, read_capped_text};
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
 use crate::{ChatTemplate, Error, Tokenizer, Weights};
@@ -15,8 +16,8 @@ use crate::{ChatTemplate, Error, Tokenizer, Weights};
 #[cfg(test)]
 mod tests;
 
-/// Largest `config.json` that is read.
-const MAX_JSON_BYTES: u64 = 16 << 20;
+/// Largest `config.json`, `generation_config.json` or `soft_config.toml` that is read.
+const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
 /// What the model's makers advise for generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,14 +39,17 @@ pub struct ModelFiles {
     pub tokenizer: Option<Tokenizer>,
     /// Why there is no tokenizer.
     pub tokenizer_note: Option<String>,
-    /// The chat template, where there is one.
+    /// The chat template, where there is one that compiles.
     pub chat_template: Option<ChatTemplate>,
+    /// What is wrong with the chat template, where there is one that does not compile: the model
+    /// still runs on other text and on ids.
+    pub chat_template_note: Option<String>,
     /// Advice for generation.
     pub generation: GenerationDefaults,
     /// Text of `soft_config.toml`, where the folder is a checkpoint of this project.
     pub soft: Option<String>,
     /// Low-rank branches and prefix that lie beside the base, in a checkpoint of this project.
-    pub(crate) additions: Additions,
+    pub(crate) additions: Option<Additions>,
 }
 
 impl ModelFiles {
@@ -74,7 +78,8 @@ impl ModelFiles {
 
     /// Positions that are left for tokens: a learned prefix takes some of its own.
     pub fn context(&self) -> usize {
-        self.config.max_positions.saturating_sub(self.additions.prefix_tokens)
+        let prefix = self.additions.as_ref().map_or(0, |additions| additions.prefix_tokens);
+        self.config.max_positions.saturating_sub(prefix)
     }
 
     /// Checks that new low-rank branches or a new prefix would not replace those of a checkpoint,
@@ -83,10 +88,11 @@ impl ModelFiles {
     /// # Errors
     /// The addition that is there already.
     pub fn check_free(&self, low_rank: bool, prefix: bool) -> Result<(), Error> {
-        if low_rank && self.additions.rank > 0 {
+        let Some(Additions { rank, prefix_tokens, .. }) = &self.additions else { return Ok(()) };
+        if low_rank && *rank > 0 {
             return Err(already_there("low-rank branches", "low_rank.rank"));
         }
-        if prefix && self.additions.prefix_tokens > 0 {
+        if prefix && *prefix_tokens > 0 {
             return Err(already_there("a prefix", "prefix.tokens"));
         }
         Ok(())
@@ -126,7 +132,7 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         Err(error @ Error::TokenizerUnsupported { .. }) => (None, Some(error.to_string())),
         Err(error) => return Err(error),
     };
-    let chat_template = tokenizer.as_ref().map(Tokenizer::chat_template).transpose()?.flatten();
+    let (chat_template, chat_template_note) = chat_template(tokenizer.as_ref());
     let eos_ids = config.eos_ids.clone();
     let generation = GenerationDefaults { max_new_tokens: None, eos_ids };
     Ok(ModelFiles {
@@ -135,9 +141,10 @@ fn from_gguf(gguf: &Gguf) -> Result<ModelFiles, Error> {
         tokenizer,
         tokenizer_note,
         chat_template,
+        chat_template_note,
         generation,
         soft: None,
-        additions: Additions::default(),
+        additions: None,
     })
 }
 
@@ -148,23 +155,34 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
     let weights = Weights::open_folder(folder, &config)?;
     let tokenizer = Tokenizer::open_folder(folder)?;
     let tokenizer_note = tokenizer.is_none().then(|| no_tokenizer(folder));
-    let chat_template = tokenizer.as_ref().map(Tokenizer::chat_template).transpose()?.flatten();
+    let (chat_template, chat_template_note) = chat_template(tokenizer.as_ref());
     let generation = generation_defaults(folder, &config)?;
     let soft = folder.join("soft_config.toml");
     let soft = match soft.exists() {
-        true => Some(fs::read_to_string(&soft).map_err(|source| Error::io(&soft, source))?),
+        true => Some(read_capped_text(&soft, "TOML", MAX_SETTINGS_BYTES)?),
         false => None,
     };
+    let additions = Additions::open(folder, &config)?;
     Ok(ModelFiles {
         config,
         weights,
         tokenizer,
         tokenizer_note,
         chat_template,
+        chat_template_note,
         generation,
         soft,
-        additions: Additions::describe(folder)?,
+        additions,
     })
+}
+
+/// The template, or why there is none although the tokenizer came with one.
+fn chat_template(tokenizer: Option<&Tokenizer>) -> (Option<ChatTemplate>, Option<String>) {
+    match tokenizer.map(Tokenizer::chat_template) {
+        None => (None, None),
+        Some(Ok(template)) => (template, None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+    }
 }
 
 fn no_config(folder: &Path) -> Error {
@@ -210,12 +228,7 @@ fn optional_json(path: &Path) -> Result<Option<Value>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    let len = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
-    if len > MAX_JSON_BYTES {
-        let problem = format!("{len} bytes are over the limit of {MAX_JSON_BYTES}");
-        return Err(Error::format(path, "JSON", problem));
-    }
-    let bytes = fs::read(path).map_err(|source| Error::io(path, source))?;
+    let bytes = read_capped(path, "JSON", MAX_SETTINGS_BYTES)?;
     let json = serde_json::from_slice(&bytes);
     json.map(Some).map_err(|error| Error::format(path, "JSON", error.to_string()))
 }

@@ -84,7 +84,8 @@ pub struct StepRecord {
     pub top: Vec<(u32, f64)>,
     /// Share of probability that the filters kept.
     pub kept_mass: f64,
-    /// The weights really fed where they are not `top` (noise, temperature 0), heaviest first.
+    /// The weights really fed where they are not `top` (noise, temperature 0), heaviest first: all
+    /// of them where filters leave a few, the heaviest where the whole vocabulary is fed.
     pub fed: Option<Vec<(u32, f64)>>,
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::capped_file::read_capped;
 use crate::gguf::Gguf;
+pub(crate) use crate::tokenizer::gguf_vocab::CONTROL;
 use crate::tokenizer::special::SpecialTokens;
 use crate::{ChatTemplate, Error};
 
@@ -39,13 +41,14 @@ impl Tokenizer {
     /// Truncation and padding of the file are left out: nothing is ever cut in silence.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for a broken file, [`Error::Io`].
+    /// [`Error::Tokenizer`] for a broken file, [`Error::Format`] for one of absurd length,
+    /// [`Error::Io`].
     pub fn open_folder(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join("tokenizer.json");
         if !path.exists() {
             return Ok(None);
         }
-        let bytes = guard::read_capped(&path)?;
+        let bytes = read_capped(&path, "JSON", guard::MAX_BYTES)?;
         let mut tokenizer = Self::from_json(&bytes, &path)?;
         tokenizer.special = SpecialTokens::read(folder)?;
         tokenizer.chat_template = special::chat_template(folder)?;

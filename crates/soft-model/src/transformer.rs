@@ -13,6 +13,10 @@ use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::rope::Rope;
 
+/// Columns that are fed at once of a long sequence: attention takes memory in proportion to the
+/// new columns times the slots.
+const CHUNK: usize = 512;
+
 /// A decoder-only transformer. Token ids enter only through [`Self::embed`]; the blocks read
 /// embeddings, so a mixture of tokens is fed just as a token is.
 #[derive(Module, Debug)]
@@ -170,6 +174,29 @@ impl Transformer {
         self.final_norm.forward(x)
     }
 
+    /// Feeds token ids in chunks of columns, each when it is asked for, so that a long prompt
+    /// needs little more memory than its cache; gives the hidden states of each chunk.
+    ///
+    /// # Shapes
+    /// - ids, real: `[batch][seq]`, as [`Self::embed`] and [`Self::forward`] have them
+    /// - each item: `[batch * columns, d_model]`
+    pub(crate) fn forward_ids<'a>(
+        &'a self,
+        ids: &'a [Vec<u32>],
+        real: &'a [Vec<bool>],
+        cache: &'a mut KvCache,
+    ) -> impl Iterator<Item = Tensor<2>> + 'a {
+        let seq = ids[0].len();
+        (0..seq).step_by(CHUNK).map(move |first| {
+            let columns = first..seq.min(first + CHUNK);
+            let ids_of = |row: &'a Vec<u32>| row[columns.clone()].iter().copied();
+            let chunk: Vec<u32> = ids.iter().flat_map(ids_of).collect();
+            let real: Vec<Vec<bool>> =
+                real.iter().map(|row| row[columns.clone()].to_vec()).collect();
+            self.forward(self.embed(&chunk, ids.len()), &real, cache, None)
+        })
+    }
+
     /// Logits of a batch of embeddings in one pass without padding or drop-out.
     ///
     /// # Shapes
@@ -188,5 +215,24 @@ impl Transformer {
                 Some(Rope::new(config.head_dim, theta, scaling))
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::config::Family;
+    use crate::config::tests::config;
+
+    #[test]
+    fn a_long_prompt_is_fed_in_chunks() {
+        let config = ModelConfig { max_positions: 1100, ..config(Family::Llama) };
+        let model = Transformer::from_seed(&config, 7, &Device::flex(), DType::F32);
+        let mut cache = model.new_cache(2);
+        let (ids, real) = (vec![vec![5; 1030]; 2], vec![vec![true; 1030]; 2]);
+        let sizes: Vec<_> =
+            model.forward_ids(&ids, &real, &mut cache).map(|hidden| hidden.dims()).collect();
+        assert_eq!(sizes, [[1024, 32], [1024, 32], [12, 32]]);
+        assert_eq!(cache.slots(), 1030);
     }
 }

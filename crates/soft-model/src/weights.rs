@@ -12,7 +12,7 @@ use crate::Error;
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
 use crate::mapped_file::MappedFile;
-use crate::safetensors_file::FileTensor;
+use crate::safetensors_file::{self, FileTensor};
 use crate::weights::expected::embedding_name;
 pub use crate::weights::expected::expected_tensors;
 pub use crate::weights::save::{NamedTensor, save_safetensors};
@@ -81,6 +81,21 @@ impl Weights {
         Ok(weights)
     }
 
+    /// The tensors of one safetensors file under the names that they have there.
+    ///
+    /// # Errors
+    /// As [`Self::open_folder`].
+    pub(crate) fn open_file(path: &Path) -> Result<Self, Error> {
+        let mut weights = Self { path: path.to_owned(), tensors: BTreeMap::new() };
+        let (file, tensors) = safetensors_file::open(path)?;
+        for tensor in tensors {
+            let name = tensor.name.clone();
+            let stored = from_file(file.clone(), tensor, &name)?;
+            weights.insert(name, stored)?;
+        }
+        Ok(weights)
+    }
+
     /// The file or folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -100,12 +115,21 @@ impl Weights {
     /// threads.
     ///
     /// # Errors
-    /// [`Error::NoTensor`].
+    /// [`Error::NoTensor`]; [`Error::Format`] where a value is no finite f32.
     pub fn f32_values(&self, name: &str) -> Result<Vec<f32>, Error> {
-        match self.tensors.get(name) {
-            Some(tensor) => Ok(tensor.read()),
-            None => Err(Error::NoTensor { path: self.path.clone(), tensor: name.to_owned() }),
+        let Some(tensor) = self.tensors.get(name) else {
+            return Err(Error::NoTensor { path: self.path.clone(), tensor: name.to_owned() });
+        };
+        let values = tensor.read();
+        let broken = values.iter().filter(|value| !value.is_finite()).count();
+        if broken == 0 {
+            return Ok(values);
         }
+        let problem = format!(
+            "tensor `{name}`: {broken} of {} values are NaN or infinite, expected numbers",
+            values.len()
+        );
+        Err(Error::format(tensor.file.path(), "checkpoint", problem))
     }
 
     /// Compares all names and shapes with those that the configuration asks for.
@@ -113,7 +137,20 @@ impl Weights {
     /// # Errors
     /// [`Error::Tensors`] with every difference.
     pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
-        let expected: BTreeMap<String, Vec<usize>> = expected_tensors(config).into_iter().collect();
+        self.compare(expected_tensors(config), |name, tensor| unexpected(name, tensor, config))
+    }
+
+    /// Compares all names and shapes with those of a list; `unexpected` describes a tensor that is
+    /// not in it.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] with every difference.
+    pub(crate) fn compare(
+        &self,
+        expected: Vec<(String, Vec<usize>)>,
+        unexpected: impl Fn(&str, &StoredTensor) -> String,
+    ) -> Result<(), Error> {
+        let expected: BTreeMap<String, Vec<usize>> = expected.into_iter().collect();
         let mut missing = Vec::new();
         let mut mis_shaped = Vec::new();
         for (name, expected) in &expected {
@@ -129,7 +166,7 @@ impl Weights {
             .tensors
             .iter()
             .filter(|(name, _)| !expected.contains_key(*name))
-            .map(|(name, tensor)| unexpected(name, tensor, config))
+            .map(|(name, tensor)| unexpected(name, tensor))
             .collect();
         if missing.is_empty() && unexpected.is_empty() && mis_shaped.is_empty() {
             return Ok(());
@@ -142,7 +179,7 @@ impl Weights {
         match self.tensors.insert(name.clone(), tensor) {
             None => Ok(()),
             Some(_) => {
-                let problem = format!("two tensors mean `{name}`, with and without a prefix");
+                let problem = format!("two tensors mean `{name}`, by different names in the file");
                 Err(Error::format(&path, "checkpoint", problem))
             }
         }

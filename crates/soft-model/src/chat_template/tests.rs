@@ -173,3 +173,13 @@ fn a_hostile_template_ends_soon_and_small() {
     assert!(refused("{{ 'a' * 2000000 }}").contains("over the limit of 1048576 bytes"));
     refused("{% include '/etc/passwd' %}");
 }
+
+#[test]
+fn a_long_message_is_rendered_whole() {
+    let long = "word ".repeat(400_000);
+    let text = rendered(MISTRAL, &[("user", &long)]);
+    assert_eq!(text.len(), "<s>[INST]  [/INST]".len() + long.len());
+    let each = "{% for letter in messages[0].content %}{{ letter }}{% endfor %}";
+    let long = &long[..200_000];
+    assert_eq!(rendered(each, &[("user", long)]), long);
+}

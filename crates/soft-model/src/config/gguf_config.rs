@@ -7,6 +7,7 @@ use crate::config::hf_rope::DEFAULT_THETA;
 use crate::config::{Activation, Family, ModelConfig, Positions, RopeScaling, validate};
 use crate::gguf::{Gguf, GgufValue};
 use crate::quants::dequantise;
+use crate::tokenizer::CONTROL;
 
 /// Frequency divisors of Llama 3.1, stored as a tensor instead of as settings.
 const ROPE_FREQS: &str = "rope_freqs.weight";
@@ -66,15 +67,28 @@ fn drop_ids_outside(config: &mut ModelConfig) {
     config.eos_ids.retain(inside);
 }
 
-/// End of text and end of turn.
+/// End of text and end of turn: those that the metadata names, then control tokens that close a
+/// turn in every model that has them, as llama.cpp takes them. `<|endoftext|>` is not among them:
+/// chat models have it for padding or between documents, and transformers goes on after it.
 fn eos_ids(gguf: &Gguf) -> Vec<u32> {
-    let mut ids = Vec::new();
-    for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
-        if let Some(id) = gguf.token_id(&format!("tokenizer.ggml.{key}"))
-            && !ids.contains(&id)
-        {
+    const END_OF_TURN: [&str; 4] = ["<|eot_id|>", "<|im_end|>", "<|eom_id|>", "<end_of_turn>"];
+    let named = ["eos_token_id", "eot_token_id", "eom_token_id"]
+        .iter()
+        .filter_map(|key| gguf.token_id(&format!("tokenizer.ggml.{key}")));
+    let mut ids: Vec<u32> = Vec::new();
+    let mut add = |id| {
+        if !ids.contains(&id) {
             ids.push(id);
         }
+    };
+    named.for_each(&mut add);
+    if let (Some(GgufValue::Texts(tokens)), Some(GgufValue::Integers(types))) =
+        (gguf.get("tokenizer.ggml.tokens"), gguf.get("tokenizer.ggml.token_type"))
+    {
+        let known = tokens.iter().zip(types).enumerate().filter(|(_, (token, kind))| {
+            **kind == CONTROL && END_OF_TURN.contains(&token.as_str())
+        });
+        known.filter_map(|(id, _)| u32::try_from(id).ok()).for_each(&mut add);
     }
     ids
 }
@@ -216,28 +230,37 @@ impl<'a> Arch<'a> {
         let original =
             self.size("rope.scaling.original_context_length")?.unwrap_or(max_positions.min(8192));
         let kind = match self.get("rope.scaling.type") {
-            None => "none",
+            None => "linear",
             Some(GgufValue::Text(kind)) => kind,
             Some(_) => return self.fail("rope.scaling.type", "expected a string"),
         };
-        let linear = match self.number("rope.scaling.factor")? {
-            None => self.number("rope.scale_linear")?,
-            factor => factor,
-        };
-        let scaling = match (kind, linear, self.frequency_divisors(head_dim)?) {
-            ("none" | "linear" | "llama3", _, Some(divisors)) => {
-                Some(self.llama3(&divisors, theta, original)?)
+        let divisors = self.frequency_divisors(head_dim)?;
+        if !(matches!(kind, "none" | "linear") || (kind == "llama3" && divisors.is_some())) {
+            let problem = format!("found {kind:?}, supported are none and linear");
+            return self.fail("rope.scaling.type", problem);
+        }
+        let factor = if kind == "none" { None } else { self.linear_factor()? };
+        let scaling = match (factor, divisors) {
+            (Some((key, factor)), Some(_)) => {
+                let problem =
+                    format!("found {factor} beside `{ROPE_FREQS}`: only one of the two can scale");
+                return self.fail(key, problem);
             }
-            ("none" | "linear", Some(factor), None) if factor != 1.0 => {
-                Some(RopeScaling::Linear { factor })
-            }
-            ("none" | "linear", _, None) => None,
-            (other, ..) => {
-                let problem = format!("found {other:?}, supported are none and linear");
-                return self.fail("rope.scaling.type", problem);
-            }
+            (None, Some(divisors)) => Some(self.llama3(&divisors, theta, original)?),
+            (Some((_, factor)), None) => Some(RopeScaling::Linear { factor }),
+            (None, None) => None,
         };
         Ok(Positions::Rotary { theta, scaling })
+    }
+
+    /// The factor that positions are divided by and its key, where it is not 1.
+    fn linear_factor(&self) -> Result<Option<(&'static str, f64)>, Error> {
+        for key in ["rope.scaling.factor", "rope.scale_linear"] {
+            if let Some(factor) = self.number(key)? {
+                return Ok((factor != 1.0).then_some((key, factor)));
+            }
+        }
+        Ok(None)
     }
 
     fn frequency_divisors(&self, head_dim: usize) -> Result<Option<Vec<f32>>, Error> {

@@ -276,6 +276,29 @@ fn a_gguf_header_means_the_same_as_a_config_json() {
 }
 
 #[test]
+fn a_gpt2_whose_heads_do_not_fill_its_width_is_refused() {
+    let gpt2 = |kv_heads: u32, key_length: u32| {
+        let gguf = Builder::default()
+            .text("general.architecture", "gpt2")
+            .u32("gpt2.block_count", 3)
+            .u32("gpt2.context_length", 77)
+            .u32("gpt2.embedding_length", 32)
+            .u32("gpt2.feed_forward_length", 96)
+            .u32("gpt2.attention.head_count", 4)
+            .u32("gpt2.attention.head_count_kv", kv_heads)
+            .u32("gpt2.attention.key_length", key_length)
+            .f32_tensor("token_embd.weight", &[89, 32], &[0.0; 89 * 32]);
+        ModelConfig::from_gguf(&gguf.open().unwrap())
+    };
+    assert!(gpt2(4, 8).is_ok());
+    let error = gpt2(2, 8).unwrap_err();
+    assert!(error.to_string().contains("`gpt2.attention.head_count_kv`: found 2"), "{error}");
+    assert_eq!(error.exit_code(), 4);
+    let error = gpt2(4, 16).unwrap_err();
+    assert!(error.to_string().contains("`gpt2.attention.key_length`: found 16"), "{error}");
+}
+
+#[test]
 fn the_divisors_of_llama_3_1_give_back_its_settings() {
     let (theta, factor, context) = (12345.5f64, 8.0, 77.0);
     let divisors: Vec<f32> = (0..4)
@@ -298,4 +321,38 @@ fn the_divisors_of_llama_3_1_give_back_its_settings() {
     let expected = Positions::Rotary { theta, scaling: Some(scaling) };
     assert_eq!(read(&divisors).unwrap().positions, expected);
     assert!(read(&[1.0, 3.0, 2.0, 8.0]).unwrap_err().to_string().contains("other divisors"));
+}
+
+#[test]
+fn a_linear_factor_scales_unless_the_type_says_none() {
+    let read = |builder: Builder| ModelConfig::from_gguf(&builder.open().unwrap());
+    let positions = |builder| read(builder).unwrap().positions;
+    let factor = || gguf("llama").f32("llama.rope.scaling.factor", 4.0);
+    let scaled = |scaling| Positions::Rotary { theta: 12345.5, scaling };
+    let linear = Some(RopeScaling::Linear { factor: 4.0 });
+    assert_eq!(positions(factor()), scaled(linear));
+    assert_eq!(positions(factor().text("llama.rope.scaling.type", "linear")), scaled(linear));
+    assert_eq!(positions(factor().text("llama.rope.scaling.type", "none")), scaled(None));
+    assert_eq!(positions(gguf("llama").f32("llama.rope.scale_linear", 4.0)), scaled(linear));
+    for kind in ["yarn", "llama3"] {
+        let error = read(factor().text("llama.rope.scaling.type", kind)).unwrap_err();
+        assert!(error.to_string().contains("supported are none and linear"), "{error}");
+    }
+    let both = factor().f32_tensor("rope_freqs.weight", &[4], &[1.0; 4]);
+    let error = read(both).unwrap_err().to_string();
+    assert!(error.contains("`llama.rope.scaling.factor`: found 4 beside `rope_freqs"), "{error}");
+    let one = gguf("llama").f32("llama.rope.scaling.factor", 1.0);
+    assert!(read(one.f32_tensor("rope_freqs.weight", &[4], &[1.0; 4])).is_ok());
+}
+
+#[test]
+fn control_tokens_that_end_a_turn_end_a_generation() {
+    let tokens = ["<|endoftext|>", "<|im_end|>", "a", "<|eot_id|>", "<end_of_turn>"];
+    let gguf = gguf("llama")
+        .texts("tokenizer.ggml.tokens", &tokens)
+        .i32s("tokenizer.ggml.token_type", &[3, 3, 1, 3, 1])
+        .u32("tokenizer.ggml.eot_token_id", 3);
+    let config = ModelConfig::from_gguf(&gguf.open().unwrap()).unwrap();
+    // What the metadata names comes first and once; `<end_of_turn>` is plain text here.
+    assert_eq!(config.eos_ids, [2, 3, 1]);
 }

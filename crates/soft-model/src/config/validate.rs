@@ -33,6 +33,9 @@ pub(super) fn validate(c: &ModelConfig) -> Result<(), Refusal> {
         let problem = format!("found {}, which does not divide {} heads", c.n_kv_heads, c.n_heads);
         return refuse("n_kv_heads", problem);
     }
+    if c.family == Family::Gpt2 {
+        gpt2_heads(c)?;
+    }
     if c.sliding_window == Some(0) {
         return refuse("sliding_window", "found 0, expected at least 1");
     }
@@ -44,6 +47,22 @@ pub(super) fn validate(c: &ModelConfig) -> Result<(), Refusal> {
     }
     positions(c)?;
     weights(c)
+}
+
+/// GPT-2 stores query, key and value as one matrix of three times the width.
+fn gpt2_heads(c: &ModelConfig) -> Result<(), Refusal> {
+    if c.n_kv_heads != c.n_heads {
+        let problem =
+            format!("found {}, GPT-2 needs as many as heads, {}", c.n_kv_heads, c.n_heads);
+        return refuse("n_kv_heads", problem);
+    }
+    if c.n_heads * c.head_dim != c.d_model {
+        let (heads, width) = (c.n_heads, c.d_model);
+        let problem =
+            format!("found {}, GPT-2's {heads} heads have to make its width, {width}", c.head_dim);
+        return refuse("head_dim", problem);
+    }
+    Ok(())
 }
 
 fn positions(c: &ModelConfig) -> Result<(), Refusal> {

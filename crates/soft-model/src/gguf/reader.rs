@@ -5,6 +5,10 @@ use std::path::Path;
 use crate::Error;
 use crate::gguf::GgufValue;
 
+/// Items of the longest list: the biggest vocabularies have some hundred thousand, and an item may
+/// take eight times the memory that it takes in the file.
+const MAX_ITEMS: usize = 1 << 24;
+
 pub(super) struct Reader<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -121,6 +125,9 @@ impl<'a> Reader<'a> {
             other => return self.fail(format!("list `{key}` has unknown type {other}")),
         };
         let count = self.count(min_bytes, key)?;
+        if count > MAX_ITEMS {
+            return self.fail(format!("list `{key}` has {count} items, at most {MAX_ITEMS}"));
+        }
         match kind {
             6 | 12 => self.items(kind, key, count, as_float).map(GgufValue::Floats),
             7 => self.items(kind, key, count, as_bool).map(GgufValue::Bools),

@@ -173,6 +173,7 @@ fn absurd_headers_are_refused_before_anything_is_allocated() {
     assert!(refused(b"PK\x03\x04aaaaaaaa").contains("magic"));
     assert!(refused(b"GGUF\x07\0\0\0").contains("version is 7"));
     assert!(refused(b"GGUF\0\0\0\x03").contains("big-endian"));
+    assert!(refused(b"GGUF\0\0\0\0").contains("version is 0"));
     let counts = [&b"GGUF\x03\0\0\0"[..], &[0xff; 16]].concat();
     assert!(refused(&counts).contains("18446744073709551615 tensors"));
     let alignment = small().u32("general.alignment", 3).bytes();
@@ -189,4 +190,7 @@ fn absurd_headers_are_refused_before_anything_is_allocated() {
     assert!(refused(&key_twice).contains("`eps` occurs twice"));
     let nested = small().entry("n", 9, &[[9, 0, 0, 0].as_slice(), &[1; 8]].concat()).bytes();
     assert!(refused(&nested).contains("list of lists"));
+    let long = [&0u32.to_le_bytes()[..], &(1u64 << 25).to_le_bytes(), &[0; 1 << 25]].concat();
+    let long = Builder::default().entry("n", 9, &long).bytes();
+    assert!(refused(&long).contains("list `n` has 33554432 items, at most 16777216"));
 }

@@ -93,3 +93,36 @@ fn a_truncated_checkpoint_is_one_error() {
     assert!(message.contains("model.safetensors: not a valid safetensors file"), "{message}");
     assert!(message.contains("truncated"), "{message}");
 }
+
+#[test]
+fn files_of_absurd_length_are_not_read() {
+    let json = json!({
+        "version": "1.0", "added_tokens": [],
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+    });
+    for name in ["config.json", "soft_config.toml", "chat_template.jinja"] {
+        let folder = folder(Family::Llama);
+        fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        File::create(folder.path().join(name)).unwrap().set_len(1 << 25).unwrap();
+        let message = refused(folder.path());
+        assert!(message.contains(name) && message.contains("over the limit"), "{message}");
+    }
+}
+
+#[test]
+fn a_chat_template_that_does_not_compile_is_a_note() {
+    let folder = folder(Family::Llama);
+    let json = json!({
+        "version": "1.0", "added_tokens": [],
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+    });
+    fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    fs::write(folder.path().join("chat_template.jinja"), "{% if %}").unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    assert!(files.tokenizer.is_some() && files.chat_template.is_none());
+    let note = files.chat_template_note.unwrap();
+    assert!(note.starts_with("chat template: syntax error"), "{note}");
+    fs::write(folder.path().join("chat_template.jinja"), "{{ messages }}").unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    assert!(files.chat_template.is_some() && files.chat_template_note.is_none());
+}

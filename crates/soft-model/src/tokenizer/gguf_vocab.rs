@@ -9,7 +9,7 @@ use crate::tokenizer::special::SpecialTokens;
 
 /// Numbers of `tokenizer.ggml.token_type`.
 const UNKNOWN: i64 = 2;
-const CONTROL: i64 = 3;
+pub(crate) const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 pub(super) const BYTE: i64 = 6;
 
@@ -177,6 +177,8 @@ fn sentence_pieces(gguf: &Gguf, vocab: &Vocab<'_>) -> Result<Value, Error> {
     } else {
         (vec![replace], 0)
     };
+    let merges = sentence_piece::merges(vocab, scores)
+        .map_err(|problem| Error::tokenizer(gguf.path(), problem))?;
     let unknown = (0..vocab.tokens.len()).find(|&id| vocab.kind(id) == UNKNOWN);
     Ok(json!({
         "version": "1.0",
@@ -193,7 +195,7 @@ fn sentence_pieces(gguf: &Gguf, vocab: &Vocab<'_>) -> Result<Value, Error> {
         "model": {
             "type": "BPE", "unk_token": unknown.map(|id| &vocab.tokens[id]), "fuse_unk": true,
             "byte_fallback": true, "ignore_merges": false,
-            "vocab": vocab.ids(), "merges": sentence_piece::merges(vocab, scores),
+            "vocab": vocab.ids(), "merges": merges,
         },
     }))
 }

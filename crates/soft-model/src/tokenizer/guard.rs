@@ -5,7 +5,6 @@
 //! maximum length: each is looked for here first, and a panic that is left is caught.
 
 use std::any::Any;
-use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
 
@@ -14,16 +13,7 @@ use serde_json::Value;
 use crate::Error;
 
 /// Largest file that is read: the biggest published vocabularies take 35 MB.
-const MAX_BYTES: u64 = 64 << 20;
-
-pub(super) fn read_capped(path: &Path) -> Result<Vec<u8>, Error> {
-    let len = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
-    if len > MAX_BYTES {
-        let problem = format!("{len} bytes are over the limit of {MAX_BYTES}");
-        return Err(Error::tokenizer(path, problem));
-    }
-    fs::read(path).map_err(|source| Error::io(path, source))
-}
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// The tokenizer, and whether its tokens are bytes in GPT-2's alphabet.
 pub(super) fn load(bytes: &[u8], path: &Path) -> Result<(tokenizers::Tokenizer, bool), Error> {

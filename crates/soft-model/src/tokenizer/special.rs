@@ -1,11 +1,15 @@
 //! Special tokens and chat template beside a `tokenizer.json`.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::Error;
+use crate::capped_file::{read_capped, read_capped_text};
+use crate::tokenizer::guard::MAX_BYTES;
+
+/// Longest `chat_template.jinja` that is read; published ones take some 20 KB.
+const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
 
 /// The named tokens; each is text that the tokenizer knows as one token.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -54,7 +58,7 @@ fn text_of(token: &Value) -> Option<String> {
 pub(super) fn chat_template(folder: &Path) -> Result<Option<String>, Error> {
     let path = folder.join("chat_template.jinja");
     if path.exists() {
-        return fs::read_to_string(&path).map(Some).map_err(|source| Error::io(&path, source));
+        return read_capped_text(&path, "chat template", MAX_TEMPLATE_BYTES).map(Some);
     }
     for file in ["tokenizer_config.json", "chat_template.json"] {
         let Some(json) = optional_json(&folder.join(file))? else { continue };
@@ -76,7 +80,7 @@ fn optional_json(path: &Path) -> Result<Option<Value>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    let bytes = super::guard::read_capped(path)?;
+    let bytes = read_capped(path, "JSON", MAX_BYTES)?;
     let json = serde_json::from_slice(&bytes)
         .map_err(|error| Error::tokenizer(path, format!("not valid JSON: {error}")))?;
     Ok(Some(json))

@@ -248,3 +248,16 @@ fn another_kind_of_vocabulary_is_named() {
     assert!(error.to_string().contains("\"bert\" is not supported"), "{error}");
     assert!(Tokenizer::from_gguf(&Builder::default().open().unwrap()).unwrap().is_none());
 }
+
+#[test]
+fn a_small_vocabulary_of_endless_merges_is_refused() {
+    let tokens: Vec<String> = (1..1000).map(|len| "a".repeat(len)).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let builder = Builder::default()
+        .text("tokenizer.ggml.model", "llama")
+        .texts("tokenizer.ggml.tokens", &tokens)
+        .f32s("tokenizer.ggml.scores", &vec![0.0; tokens.len()]);
+    let error = Tokenizer::from_gguf(&builder.open().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Tokenizer { .. }), "{error}");
+    assert!(error.to_string().contains("merges of this vocabulary are over the limit"), "{error}");
+}

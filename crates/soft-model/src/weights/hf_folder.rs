@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use crate::Error;
+use crate::capped_file::read_capped;
 use crate::mapped_file::MappedFile;
 use crate::safetensors_file::{self, FileTensor};
 
@@ -102,12 +103,7 @@ fn shard_path(folder: &Path, index: &Path, shard: &str) -> Result<PathBuf, Error
 }
 
 fn read_index(path: &Path) -> Result<HashMap<String, String>, Error> {
-    let len = fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
-    if len > MAX_INDEX_BYTES {
-        let problem = format!("{len} bytes are over the limit of {MAX_INDEX_BYTES}");
-        return Err(Error::format(path, "safetensors index", problem));
-    }
-    let text = fs::read(path).map_err(|source| Error::io(path, source))?;
+    let text = read_capped(path, "safetensors index", MAX_INDEX_BYTES)?;
     let index: Index = serde_json::from_slice(&text)
         .map_err(|error| Error::format(path, "safetensors index", error.to_string()))?;
     Ok(index.weight_map.0)

@@ -367,3 +367,31 @@ fn an_unknown_gguf_tensor_is_listed_as_unexpected() {
     let [_, unexpected, _] = differences(&Weights::from_gguf(&gguf, &config).unwrap(), &config);
     assert_eq!(unexpected, ["blk.0.ffn_gate_inp.weight [2]"]);
 }
+
+#[test]
+fn two_gguf_names_of_one_tensor_are_refused() {
+    let builder = Builder::default().text("general.architecture", "llama");
+    let builder = builder.f32_tensor("blk.0.ffn_up.weight", &[2], &[0.0; 2]);
+    let gguf = builder.f32_tensor("blk.00.ffn_up.weight", &[2], &[0.0; 2]).open().unwrap();
+    let error = Weights::from_gguf(&gguf, &config(Family::Llama)).unwrap_err().to_string();
+    let expected = "two tensors mean `model.layers.0.mlp.up_proj.weight`, by different names";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn values_that_are_no_finite_numbers_are_counted_and_refused() {
+    let config = config(Family::Llama);
+    let gguf = Builder::default()
+        .f32_tensor("output_norm.weight", &[4], &[1.0, f32::NAN, f32::INFINITY, -1.0])
+        .f32_tensor("blk.0.attn_norm.weight", &[1], &[f32::MAX])
+        .open()
+        .unwrap();
+    let weights = Weights::from_gguf(&gguf, &config).unwrap();
+    let error = weights.f32_values("model.norm.weight").unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    let expected = "model.gguf: not a valid checkpoint file: tensor `model.norm.weight`: 2 of 4 \
+                    values are NaN or infinite, expected numbers";
+    assert!(error.to_string().ends_with(expected), "{error}");
+    let name = "model.layers.0.input_layernorm.weight";
+    assert_eq!(weights.f32_values(name).unwrap(), [f32::MAX]);
+}

@@ -1,0 +1,142 @@
+//! Additions come back as they were saved, and broken ones are refused with the file's name before
+//! anything of their size is made.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::tests::config;
+
+fn targets() -> Vec<String> {
+    ["q_proj", "down_proj"].map(str::to_owned).to_vec()
+}
+
+/// A checkpoint with branches of rank 3 on two projections and a prefix of 2 tokens.
+fn checkpoint(family: Family) -> (tempfile::TempDir, Transformer) {
+    let config = config(family);
+    let model = Transformer::from_seed(&config, 7, &Device::flex(), DType::F32);
+    let model = model.with_low_rank(3, 6.0, &targets(), 5).unwrap().with_prefix(2, 5).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), config.to_hf().to_string()).unwrap();
+    save_safetensors(&folder.path().join("model.safetensors"), &model.named_tensors()).unwrap();
+    model.save_adapter(folder.path()).unwrap();
+    (folder, model)
+}
+
+fn added(model: &Transformer) -> Vec<(String, Vec<usize>, Vec<f64>)> {
+    let mut added = Vec::new();
+    model.for_each_addition(&mut |name, it| added.push((name, it.shape, it.values)));
+    added
+}
+
+fn refused(folder: &Path) -> Error {
+    let error = ModelFiles::open(folder).unwrap_err();
+    assert_eq!(error.exit_code(), 4, "{error}");
+    assert!(error.to_string().contains("soft_adapter."), "{error}");
+    error
+}
+
+/// Changes one value of the description.
+fn described(folder: &Path, key: &str, value: Value) {
+    let path = folder.join(DESCRIPTION);
+    let mut description: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    description[key] = value;
+    fs::write(path, description.to_string()).unwrap();
+}
+
+#[test]
+fn what_is_saved_is_opened() {
+    for family in [Family::Llama, Family::Qwen3, Family::Gpt2] {
+        let (folder, model) = checkpoint(family);
+        let files = ModelFiles::open(folder.path()).unwrap();
+        assert_eq!(files.context(), 75);
+        let opened = Transformer::open(&files, &Device::flex(), DType::F32).unwrap();
+        assert_eq!(added(&opened), added(&model));
+        assert_eq!(added(&opened).len(), 3 * 6);
+    }
+}
+
+#[test]
+fn a_rank_that_the_values_do_not_have_is_refused_before_anything_is_drawn() {
+    let (folder, _) = checkpoint(Family::Llama);
+    described(folder.path(), "rank", json!(1_000_000_000_000u64));
+    let Error::Tensors { mis_shaped, .. } = refused(folder.path()) else { panic!("shapes") };
+    assert_eq!(mis_shaped.len(), 3 * 4);
+    let first = "layers.0.down_proj.low_rank_a: found [96, 3], expected [96, 1000000000000]";
+    assert_eq!(mis_shaped[0], first);
+}
+
+#[test]
+fn all_differences_of_the_values_are_listed_together() {
+    let (folder, model) = checkpoint(Family::Llama);
+    let tensor = |(name, shape, values): (String, Vec<usize>, Vec<f64>)| {
+        let values = values.into_iter().map(|value| value as f32).collect();
+        NamedTensor { name, shape, values }
+    };
+    let mut tensors: Vec<NamedTensor> = added(&model).into_iter().map(tensor).collect();
+    tensors[0].name = "layers.9.q_proj.low_rank_a".to_owned();
+    tensors[1].shape.reverse();
+    save_safetensors(&folder.path().join(VALUES), &tensors).unwrap();
+    let Error::Tensors { missing, unexpected, mis_shaped, .. } = refused(folder.path()) else {
+        panic!("tensors")
+    };
+    assert_eq!(missing, ["layers.0.q_proj.low_rank_a [32, 3]"]);
+    assert_eq!(unexpected, ["layers.9.q_proj.low_rank_a [32, 3]"]);
+    assert_eq!(mis_shaped, ["layers.0.q_proj.low_rank_b: found [32, 3], expected [3, 32]"]);
+}
+
+#[test]
+fn a_description_that_does_not_fit_the_base_is_refused() {
+    let cases = [
+        ("targets", json!(["c_attn"]), "found \"c_attn\", expected of q_proj"),
+        ("targets", json!(["gate_proj"]), "found \"gate_proj\""),
+        ("targets", json!(["q_proj", "q_proj"]), "\"q_proj\" occurs twice"),
+        ("targets", json!([]), "`rank` 3 with 0 `targets`"),
+        ("rank", json!(0), "`rank` 0 with 2 `targets`"),
+        ("rank", json!(-1), "invalid value"),
+        ("prefix_tokens", json!(77), "found 77, this model has room for 76"),
+        ("more", json!(1), "unknown field"),
+    ];
+    for (key, value, expected) in cases {
+        let (folder, _) = checkpoint(Family::Gpt2);
+        described(folder.path(), key, value);
+        let error = refused(folder.path()).to_string();
+        assert!(error.contains("soft_adapter.json: not a valid adapter description"), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_description_and_its_values_come_together() {
+    for (gone, named) in [(DESCRIPTION, VALUES), (VALUES, DESCRIPTION)] {
+        let (folder, _) = checkpoint(Family::Llama);
+        fs::remove_file(folder.path().join(gone)).unwrap();
+        let error = refused(folder.path()).to_string();
+        assert!(error.contains(&format!("{named}: not a valid adapter")), "{error}");
+        assert!(error.contains(gone) && error.ends_with("not beside it"), "{error}");
+    }
+}
+
+#[test]
+fn a_description_of_absurd_length_is_not_read() {
+    let (folder, _) = checkpoint(Family::Llama);
+    fs::File::create(folder.path().join(DESCRIPTION)).unwrap().set_len(1 << 25).unwrap();
+    let error = refused(folder.path()).to_string();
+    assert!(error.contains("over the limit of 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_value_that_is_no_number_is_refused() {
+    let (folder, model) = checkpoint(Family::Llama);
+    let mut tensors = Vec::new();
+    model.for_each_addition(&mut |name, it| {
+        let values = vec![f32::NAN; it.values.len()];
+        tensors.push(NamedTensor { name, shape: it.shape, values });
+    });
+    save_safetensors(&folder.path().join(VALUES), &tensors).unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    let error = Transformer::open(&files, &Device::flex(), DType::F32).unwrap_err();
+    let expected = "tensor `layers.0.q_proj.low_rank_a`: 96 of 96 values are NaN or infinite";
+    assert!(error.to_string().contains(expected), "{error}");
+}
