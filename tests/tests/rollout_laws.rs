@@ -308,6 +308,28 @@ fn micro_batches_sum_to_the_whole_batch() {
 }
 
 #[test]
+fn a_token_is_divided_by_all_of_the_step_or_by_its_rows_length() {
+    let model = model(Family::Llama, DType::F64);
+    let batch = ragged_batch();
+    let of = |batch: &Batch, normalize| {
+        let objective = Objective { entropy_beta: 0.0, normalize };
+        let loss =
+            BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
+        Parallel::TEACHER.differentiate(&model, &loss, &context(1.0))
+    };
+    let weight: f64 = batch.examples.iter().flat_map(|e| &e.weight).map(|&w| f64::from(w)).sum();
+    let token = of(&batch, Normalize::Token);
+    assert!((token.loss - token.cross_entropy / weight).abs() < 1e-12);
+    let mut mean = 0.0;
+    for example in &batch.examples {
+        let row = of(&Batch::new(vec![example.clone()]), Normalize::Sequence);
+        assert!((row.loss - row.cross_entropy / example.len() as f64).abs() < 1e-12);
+        mean += row.loss / batch.len() as f64;
+    }
+    assert!((of(&batch, Normalize::Sequence).loss - mean).abs() < 1e-12);
+}
+
+#[test]
 fn only_low_rank_branches_and_the_prefix_get_gradients() {
     let base = model(Family::Llama, DType::F64);
     let targets = ["q_proj", "v_proj", "down_proj"].map(str::to_owned);

@@ -252,6 +252,22 @@ fn the_learning_rate_follows_its_schedule() {
 }
 
 #[test]
+fn weight_decay_shrinks_each_weight_beside_its_update() {
+    let runs = Runs::temporary();
+    let after = |name: &str, lr: &str, decay: &str| {
+        let settings = ["train.steps=1", "train.warmup=0", lr, decay];
+        values(&checkpoint(&runs.train(name, &settings).run_dir, 1).join("model.safetensors"))
+    };
+    let start = after("start", "train.lr=0", "train.weight_decay=0");
+    let plain = after("plain", "train.lr=1e-2", "train.weight_decay=0");
+    let decayed = after("decayed", "train.lr=1e-2", "train.weight_decay=0.5");
+    for ((start, plain), decayed) in start.iter().zip(&plain).zip(&decayed) {
+        let expected = plain - 1e-2 * 0.5 * start;
+        assert!((decayed - expected).abs() < 1e-6, "{start}: {plain}, {decayed}");
+    }
+}
+
+#[test]
 fn the_entropy_term_sharpens_the_soft_positions() {
     let runs = Runs::temporary();
     let entropy = |beta: &str| {

@@ -214,3 +214,64 @@ pub(crate) fn trainable_parameters<M: Module>(module: &M) -> usize {
     module.visit(&mut count);
     count.0
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::optim::SgdConfig;
+    use burn::tensor::{DType, Device};
+    use soft_core::host_values;
+
+    use super::*;
+    use crate::config::Model;
+    use crate::rollout::Parallel;
+
+    fn learner(clip: f64) -> SoftLearner {
+        let shape = Model { d_model: 8, ..Model::default() }.new_shape(6, 4);
+        let device = Device::flex().autodiff();
+        let model = Transformer::from_seed(&shape, 3, &device, DType::F64);
+        let setup = Setup {
+            rollout: Box::new(Parallel::TEACHER),
+            objective: Objective::default(),
+            clip,
+            exchange: Mutex::default(),
+        };
+        SoftLearner::new(model, setup)
+    }
+
+    fn parameters(learner: &SoftLearner) -> Vec<f64> {
+        struct Collect(Vec<f64>);
+        impl ModuleVisitor for Collect {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0.extend(host_values(param.val().inner()));
+            }
+        }
+        let mut collect = Collect(Vec::new());
+        learner.visit(&mut collect);
+        collect.0
+    }
+
+    /// Length of a step of plain gradient descent at rate 1, and the norm that was recorded.
+    fn step(clip: f64) -> (f64, f64) {
+        let learner = learner(clip);
+        let before = parameters(&learner);
+        let logits = learner.model.logits(learner.model.embed(&[1, 4, 2], 1));
+        let gradients =
+            GradientsParams::from_grads((logits.powf_scalar(2.0)).sum().backward(), &learner);
+        let updated = learner.optimize(&mut SgdConfig::new().init(), 1.0.into(), gradients);
+        let moved =
+            parameters(&updated).iter().zip(&before).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let recorded = updated.setup.exchange().grad_norm;
+        (moved.sqrt(), recorded)
+    }
+
+    #[test]
+    fn a_step_is_as_long_as_all_gradients_together_and_at_most_as_the_clip() {
+        let (whole, norm) = step(0.0);
+        assert!((whole - norm).abs() < 1e-9 * norm, "{whole} {norm}");
+        let (over, _) = step(2.0 * norm);
+        assert!((over - norm).abs() < 1e-9 * norm, "a clip that is not reached: {over}");
+        let (clipped, recorded) = step(0.3 * norm);
+        assert!((clipped - 0.3 * norm).abs() < 1e-6 * norm, "{clipped} of {norm}");
+        assert_eq!(recorded, norm, "the norm is that before clipping");
+    }
+}
