@@ -13,8 +13,12 @@ use soft_tests::runs::{
     write_counting_lines,
 };
 use soft_train::Error;
+use soft_train::batch::Batch;
 use soft_train::checkpoint_dir::verify;
 use soft_train::config::{Arm, Loader};
+use soft_train::data::{Limits, read_ids};
+use soft_train::objective::{BatchLoss, Objective, StepTotals};
+use soft_train::rollout::{Rollout, Sequential, StepContext};
 use soft_train::run::Resume;
 use soft_train::task::mnns::Mnns;
 
@@ -423,6 +427,26 @@ fn filters_and_branches_of_a_run_are_those_its_checkpoint_generates_with() {
     assert_eq!(result.correct, correct as u64);
 }
 
+/// Mean cross-entropy of the scored positions of a file, by the exact recurrence without guidance.
+fn free_running_cross_entropy(folder: &Path, file: &Path) -> f64 {
+    let files = ModelFiles::open(folder).expect("a checkpoint is a model");
+    let model = Transformer::open(&files, &device().autodiff(), DType::F32).expect("it fits");
+    let examples = read_ids(&[file.to_owned()], Limits::default()).expect("the data");
+    let batch = Batch::new(examples);
+    let totals = StepTotals::of([&batch]);
+    let loss =
+        BatchLoss { batch: &batch, objective: Objective::default(), totals, temperature: 1.0 };
+    let context = StepContext {
+        pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),
+        form: soft_core::GuidanceForm::Mix,
+        guidance: 0.0,
+        seed: 0,
+        step: 0,
+        dropout: 0.0,
+    };
+    Sequential::UNROLLED.differentiate(&model, &loss, &context).cross_entropy / totals.weight
+}
+
 #[test]
 fn soft_spans_from_a_file_train_validate_and_generate() {
     for rollout in ["teacher", "sequential", "parallel"] {
@@ -439,6 +463,8 @@ fn soft_spans_from_a_file_train_validate_and_generate() {
         assert_eq!(valid.len(), 4, "at 5, 10, 15 and 20");
         assert!(valid[3] < valid[0], "{valid:?}");
         assert_eq!(metrics(&run).len(), 20, "one object a step");
+        let exact = free_running_cross_entropy(&checkpoint(&run, 20), &runs.path("valid.jsonl"));
+        assert!((valid[3] - exact).abs() < 1e-5, "{} evaluated, {exact} running freely", valid[3]);
         let (_, model) = open(&checkpoint(&run, 20));
         let options = GenerateOptions {
             pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),
