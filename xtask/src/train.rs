@@ -10,7 +10,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let soft = debug_dir(&metadata()?)?.join(format!("soft{}", std::env::consts::EXE_SUFFIX));
     if !soft.exists() {
         eprintln!(
-            "Building `soft` with its tensor library, once: about 8 minutes on 2 cores.\n\
+            "Building `soft` with its tensor library, once: about 9 minutes on 2 cores.\n\
              A later build takes seconds; `cargo xtask test` uses the same one."
         );
     }
