@@ -55,7 +55,7 @@ fn a_run_goes_on_from_a_checkpoint_that_is_named_and_forgets_what_came_after() {
     let again = runs.train("again", &settings).run_dir;
     let seven = checkpoint(&again, 7);
     let until_seven = state(&seven, true)["seconds"].as_f64().expect("seconds");
-    let settings = ["save.every=5", "save.keep=1", "eval.every=5", "eval.limit=8"];
+    let settings = ["save.every=5", "save.keep=10", "eval.every=5", "eval.limit=8"];
     let resumed = runs.resumed("again", &settings, Resume::From(seven));
     assert_same_outcome(&straight, &again, 20, "from step 7");
     let seconds = state(&checkpoint(&again, 20), true)["seconds"].as_f64().expect("seconds");
@@ -107,6 +107,20 @@ fn a_run_that_was_killed_before_its_first_checkpoint_starts_over() {
     fs::remove_dir_all(killed.join("checkpoints")).expect("there is one");
     runs.resumed("killed", &[], Resume::Auto);
     assert_same_outcome(&straight, &killed, 20, "started over");
+}
+
+#[test]
+fn a_run_whose_checkpoints_are_all_damaged_loses_nothing() {
+    let runs = Runs::temporary();
+    let run = runs.train("run", &[]).run_dir;
+    let optimizer = checkpoint(&run, 20).join("optimizer.bpk");
+    fs::write(&optimizer, b"damaged").expect("written");
+    let before = metrics(&run);
+    let error = runs.error("run", &["train.steps=25"], Resume::Auto);
+    assert_eq!(error.exit_code(), 4, "{error}");
+    assert!(error.to_string().contains("none in it is whole"), "{error}");
+    assert!(checkpoint(&run, 20).join("model.safetensors").is_file());
+    assert_eq!(metrics(&run), before);
 }
 
 #[test]

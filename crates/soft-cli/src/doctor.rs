@@ -98,7 +98,7 @@ fn report(probes: &[Probe], chosen: &str) -> Value {
         "memory_available_gib": available,
         "device": chosen,
         "devices": devices,
-        "models_folder": models_folder().display().to_string(),
+        "models_folders": models_folders(),
         "models": models,
         "hints": hints(probes, chosen, models.is_empty()),
     })
@@ -121,24 +121,23 @@ fn memory_gib() -> (Option<f64>, Option<f64>) {
     (gib("MemTotal:"), gib("MemAvailable:"))
 }
 
-/// `SOFT_MODELS`, else `models`, or `../shared/models` where only that is there.
-fn models_folder() -> PathBuf {
-    let beside = Path::new("../shared/models");
+/// Where the tests look too: `SOFT_MODELS`, else `models` and `../shared/models`.
+fn models_folders() -> Vec<PathBuf> {
     match std::env::var_os("SOFT_MODELS") {
-        Some(folder) => folder.into(),
-        None if beside.is_dir() && !Path::new("models").is_dir() => beside.to_owned(),
-        None => "models".into(),
+        Some(folder) => vec![folder.into()],
+        None => ["models", "../shared/models"].map(PathBuf::from).to_vec(),
     }
 }
 
-/// GGUF files and Hugging Face folders in the models folder.
+/// GGUF files and Hugging Face folders in the models folders.
 fn models() -> Vec<String> {
     let is_model = |path: &Path| {
         path.extension().is_some_and(|extension| extension == "gguf")
             || path.join("config.json").is_file()
     };
-    let entries = std::fs::read_dir(models_folder()).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path()).filter(|path| is_model(path));
+    let folders = models_folders();
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+    let paths = entries.flatten().flatten().map(|entry| entry.path()).filter(|path| is_model(path));
     let mut paths: Vec<_> = paths.map(|path| path.display().to_string()).collect();
     paths.sort();
     paths

@@ -73,7 +73,8 @@ impl Failure {
                  from the last one",
             );
         }
-        Self::runtime(format!("internal error, a bug of this program: {text}"))
+        let advice = "RUST_BACKTRACE=1 shows where";
+        Self::runtime(format!("internal error, a bug of this program: {text}; {advice}"))
     }
 
     /// Prints the message to stderr and gives the exit code.

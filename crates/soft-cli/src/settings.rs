@@ -1,6 +1,6 @@
 //! From the command line to one configuration.
 
-use soft_train::config::{Loader, QUICKSTART, Resolved};
+use soft_train::config::{Loader, QUICKSTART, QUICKSTART_NAME, Resolved};
 
 use crate::arguments::{Global, Source};
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ pub(crate) fn loader(source: Option<&Source>, global: &Global, without: Without)
     match source.and_then(|source| source.config.as_ref()) {
         Some(path) => loader = loader.file(path),
         None if without == Without::Quickstart => {
-            loader = loader.text("quickstart.toml (built in)", QUICKSTART);
+            loader = loader.text(QUICKSTART_NAME, QUICKSTART);
         }
         None => {}
     }

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
 use soft_train::STOP_REQUESTED;
 use soft_train::config::{Config, Resolved, RolloutKind, TaskName};
-use soft_train::run::{Resume, TrainOptions};
+use soft_train::run::{Resume, TrainOptions, shell_word};
 use soft_train::task::mnns::Mnns;
+use soft_train::terminal;
 
 use crate::arguments::{Global, Train};
 use crate::failure::Failure;
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let dashboard = !arguments.plain && can_draw();
     stop_on_interrupt(dashboard);
     let program = program();
-    let command = command(&program, arguments);
+    let command = command(&program, arguments, global);
     let options = TrainOptions { resume, dashboard, program, command };
     let trained = soft_train::run::train(&resolved, &device, &options)?;
     // Not before: it locks standard output, which the dashboard's thread writes to.
@@ -50,10 +51,16 @@ fn can_draw() -> bool {
 }
 
 /// The first interrupt ends the run after the step in progress, with a checkpoint; the second ends
-/// the program at once. Nothing is printed over a dashboard, which shows that the run ends.
+/// the program at once. Nothing is printed over a dashboard, which closes when that step is done.
 fn stop_on_interrupt(dashboard: bool) {
+    if dashboard {
+        terminal::remember();
+    }
     let handler = move || {
         if STOP_REQUESTED.swap(true, Ordering::Relaxed) {
+            if dashboard {
+                terminal::restore();
+            }
             std::process::exit(130);
         }
         if dashboard {
@@ -74,25 +81,29 @@ fn program() -> String {
         return "soft".to_owned();
     }
     let here = std::env::current_dir().unwrap_or_default();
-    program.strip_prefix(&here).unwrap_or(&program).display().to_string()
+    let path = program.strip_prefix(&here).unwrap_or(&program);
+    match path.parent().is_none_or(|folder| folder.as_os_str().is_empty()) {
+        true => format!("./{}", shell_word(&path.display().to_string())),
+        false => shell_word(&path.display().to_string()),
+    }
 }
 
 /// The command line of this run, but for what a longer or narrower run sets anew.
-fn command(program: &str, arguments: &Train) -> String {
+fn command(program: &str, arguments: &Train, global: &Global) -> String {
     let anew = ["run.name=", "train.steps=", "model.d_model="];
-    let config = arguments.source.config.iter().map(|path| format!("-c {}", quoted(path)));
+    let device = global.device.iter().map(|name| format!("--device {}", shell_word(name)));
+    let threads = global.threads.iter().map(|count| format!("--threads {count}"));
+    let config = arguments
+        .source
+        .config
+        .iter()
+        .map(|path| format!("-c {}", shell_word(&path.display().to_string())));
     let settings = arguments.source.overrides.iter();
     let settings = settings.filter(|setting| !anew.iter().any(|key| setting.starts_with(key)));
-    let settings = settings.map(|setting| quoted(Path::new(setting)));
+    let settings = settings.map(|setting| shell_word(setting));
     let words = [program.to_owned(), "train".to_owned()].into_iter();
-    words.chain(config).chain(settings).collect::<Vec<_>>().join(" ")
-}
-
-/// A word of a shell's command line.
-fn quoted(word: &Path) -> String {
-    let word = word.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
-    if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    let words = words.chain(device).chain(threads).chain(config).chain(settings);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What a training would do, for people.
@@ -101,13 +112,17 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
     let task = (config.task.name == TaskName::Mnns)
         .then(|| Mnns::new(config.task.digits, config.task.digit_max));
     let task = task.transpose()?;
-    let shape = match (&config.model.path, &task) {
-        (Some(path), _) => Some(ModelFiles::open(Path::new(path))?.config),
+    let (shape, there) = match (&config.model.path, &task) {
+        (Some(path), _) => {
+            let files = ModelFiles::open(Path::new(path))?;
+            let there = files.added_parameters();
+            (Some(files.config), there)
+        }
         (None, Some(task)) => {
             let positions = task.max_positions() + config.prefix.tokens;
-            Some(config.model.new_shape(task.vocabulary().len(), positions))
+            (Some(config.model.new_shape(task.vocabulary().len(), positions)), 0)
         }
-        (None, None) => None,
+        (None, None) => (None, 0),
     };
     let run = Path::new(&config.run.dir).join(&config.run.name);
     let lines = [
@@ -117,7 +132,7 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
             config.run.seed,
             config.run.device
         ),
-        model_line(config, shape.as_ref()),
+        model_line(config, shape.as_ref(), there),
         task_line(config, task.as_ref()),
         rollout_line(config),
         training_line(config),
@@ -126,14 +141,15 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
     Ok(lines.join("\n"))
 }
 
-fn model_line(config: &Config, shape: Option<&ModelConfig>) -> String {
+/// `there` are parameters that a checkpoint adds to its own base.
+fn model_line(config: &Config, shape: Option<&ModelConfig>, there: usize) -> String {
     let source = config.model.path.as_deref().unwrap_or("new");
     let Some(shape) = shape else {
         return format!("model     {source}, its vocabulary is that of the data");
     };
     let tensors = expected_tensors(shape);
     let total: usize = tensors.iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
-    let added = config.low_rank.parameters(shape) + config.prefix.parameters(shape);
+    let added = there + config.low_rank.parameters(shape) + config.prefix.parameters(shape);
     let trained = match added {
         0 => String::new(),
         added => format!(" frozen, {} trained beside them", thousands(added)),

@@ -112,13 +112,8 @@ fn each_bad_setting_is_2() {
             "{message}"
         );
     }
-    let (code, message) = failure(&[
-        "train",
-        "--dry-run",
-        "task.name=ids",
-        "data.train=missing.jsonl",
-        "eval.arms=[\"soft\"]",
-    ]);
+    let (code, message) =
+        failure(&["train", "--dry-run", "task.name=ids", "data.train=missing.jsonl"]);
     assert!(code == 3 && message.contains("missing.jsonl"), "{code} {message}");
     let none = failure(&["train", "task.name=none"]);
     assert_eq!(none, (2, "error: command line: `task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"".into()));

@@ -77,6 +77,13 @@ impl Additions {
     }
 }
 
+impl Additions {
+    /// The tensors, not read yet.
+    pub(crate) fn values(&self) -> &Weights {
+        &self.values
+    }
+}
+
 /// Names and shapes of the tensors that a description asks for on a base of this shape.
 fn expected(
     description: &Description,

@@ -82,6 +82,15 @@ impl ModelFiles {
         self.config.max_positions.saturating_sub(prefix)
     }
 
+    /// Parameters of the low-rank branches and the prefix that lie beside the base.
+    pub fn added_parameters(&self) -> usize {
+        let values = self.additions.as_ref().map(Additions::values);
+        let shapes = values.into_iter().flat_map(|values| {
+            values.names().filter_map(|name| values.shape(name)).map(<[usize]>::to_vec)
+        });
+        shapes.map(|shape| shape.iter().product::<usize>()).sum()
+    }
+
     /// Checks that new low-rank branches or a new prefix would not replace those of a checkpoint,
     /// before its weights are read.
     ///

@@ -21,7 +21,7 @@ pub mod run;
 pub mod run_dir;
 mod strategy;
 pub mod task;
-mod terminal;
+pub mod terminal;
 
 pub use error::Error;
 pub use strategy::STOP_REQUESTED;

@@ -177,6 +177,13 @@ fn open_arm_dir(run_dir: &Path, arm: Arm, options: &TrainOptions) -> Result<RunD
     }
 }
 
+/// A word as it is typed into a shell, in quotes where it needs them.
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+".contains(c);
+    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 fn table(
     config: &Config,
     problem: &Problem,
@@ -195,7 +202,7 @@ fn table(
         let command = format!(
             "{} generate --model {} --prompt-ids {} --json",
             options.program,
-            soft.checkpoint,
+            shell_word(&soft.checkpoint),
             ids.join(",")
         );
         let digits: Vec<String> = problem.digits.iter().map(ToString::to_string).collect();
@@ -210,8 +217,10 @@ fn table(
             ),
             "four times the steps: every arm goes on rising".to_owned(),
         ));
-        if config.model.path.is_none() {
-            let half = config.model.d_model / 2;
+        let half = config.model.d_model / 2;
+        let mut narrow = config.clone();
+        narrow.model.d_model = half;
+        if config.model.path.is_none() && narrow.validate().is_ok() {
             let command = &options.command;
             next.push((
                 format!("{command} run.name={}-d{half} model.d_model={half}", config.run.name),

@@ -162,13 +162,7 @@ impl Steps<'_> {
             let (saves, stopping) = (figures.saves, figures.stopping);
             done.tokens += figures.num_tokens;
             done.seconds = before.seconds + started.elapsed().as_secs_f64();
-            let held_out = match is_due(self.job.eval_every, done.steps) {
-                true => (self.job.evaluate)(&learner.model().model.valid())?,
-                false => None,
-            };
-            let seconds = (done.seconds - before.seconds).max(1e-9);
-            let rate = (done.tokens - before.tokens) as f64 / seconds;
-            self.report(&done, &figures, held_out, rate)?;
+            // Saved before anything else that may fail or take long.
             if saves {
                 let state = learner.model().setup.exchange().optimizer.take();
                 let state = state.ok_or_else(|| Error::Runtime {
@@ -176,6 +170,13 @@ impl Steps<'_> {
                 })?;
                 checkpoint = Some((self.job.save)(&done, &learner.model().model, state)?);
             }
+            let held_out = match is_due(self.job.eval_every, done.steps) {
+                true => (self.job.evaluate)(&learner.model().model.valid())?,
+                false => None,
+            };
+            let seconds = (done.seconds - before.seconds).max(1e-9);
+            let rate = (done.tokens - before.tokens) as f64 / seconds;
+            self.report(&done, &figures, held_out, rate)?;
             if let (true, Some(checkpoint)) = (stopping && !last, &checkpoint) {
                 let checkpoint = checkpoint.clone();
                 return Err(Error::Interrupted { step: done.steps as u64, checkpoint });

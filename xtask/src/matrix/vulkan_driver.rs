@@ -32,10 +32,23 @@ pub(super) fn find_or_install() -> Result<PathBuf, String> {
     find().ok_or_else(|| format!("{by_hand} left no lvp_icd*.json in {}", MANIFESTS[0]))
 }
 
-/// Whether a driver of a graphics card announces itself; where Vulkan is not what `wgpu` uses, the
-/// system's own is taken for granted.
+/// Whether a driver announces itself for a card that is there; where Vulkan is not what `wgpu`
+/// uses, the system's own is taken for granted.
 pub(super) fn drives_a_card() -> bool {
-    cfg!(target_os = "macos") || manifests().any(|path| !is_software(&path))
+    cfg!(target_os = "macos")
+        || manifests().any(|path| card_of(&path).is_some_and(|card| Path::new(card).exists()))
+}
+
+/// The device file of the cards that a driver is for. Mesa installs its drivers for all cards at
+/// once, so that a manifest alone says nothing.
+fn card_of(manifest: &Path) -> Option<&'static str> {
+    let name = manifest.file_name().unwrap_or_default().to_string_lossy();
+    match () {
+        () if is_software(manifest) => None,
+        () if name.starts_with("nvidia") => Some("/dev/nvidia0"),
+        () if name.starts_with("dzn") => Some("/dev/dxg"),
+        () => Some("/dev/dri/renderD128"),
+    }
 }
 
 fn find() -> Option<PathBuf> {

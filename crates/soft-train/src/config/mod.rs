@@ -42,6 +42,9 @@ use toml::{Table, Value};
 /// The configuration that `soft train` runs where none is named: `configs/quickstart.toml`.
 pub const QUICKSTART: &str = include_str!("../../../../configs/quickstart.toml");
 
+/// What [`QUICKSTART`] is called where a value came from it.
+pub const QUICKSTART_NAME: &str = "quickstart.toml (built in)";
+
 impl Config {
     /// This configuration as TOML, every key written out. Loading it gives an equal one.
     #[must_use]

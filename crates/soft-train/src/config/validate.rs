@@ -9,7 +9,7 @@ use super::error::{ConfigError, Problem};
 use super::fields::fields;
 use super::loader::Resolved;
 use super::origin::Origin;
-use super::{Config, choices::Arm};
+use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
 type Place<'a> = &'a dyn Fn(&str) -> Origin;
@@ -166,8 +166,11 @@ fn task(config: &Config, place: Place<'_>) -> Option<Found> {
 fn arms(config: &Config, place: Place<'_>) -> Vec<Found> {
     let arms = &config.eval.arms;
     let mut problems = Vec::new();
-    if config.task.name == TaskName::Ids && arms.iter().any(|&arm| arm != Arm::Soft) {
-        let message = "`eval.arms` holds more than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]";
+    // The quickstart's own arms are for its task: a file of ids may take the place of that.
+    let built_in =
+        matches!(place("eval.arms"), Origin::File { name, .. } if name == QUICKSTART_NAME);
+    if config.task.name == TaskName::Ids && !built_in && arms[..] != [Arm::Soft] {
+        let message = "`eval.arms` holds other arms than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]";
         problems.push(found(place, &["eval.arms", "task.name"], message.into()));
     }
     problems.extend(repeated("eval.arms", arms, place));

@@ -10,8 +10,8 @@ use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
 use super::{Problem, Resume};
 use crate::checkpoint_dir::{
-    AccumulationWindow, Checkpoint, STATE, STATE_VERSION, TrainState, Writer, newest_valid, prune,
-    verify,
+    AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
+    newest_valid, prune, verify,
 };
 use crate::config::{Arm, Config};
 use crate::error::Error;
@@ -174,7 +174,13 @@ pub(super) fn restore(
             }
             match newest.checkpoint {
                 Some(Checkpoint { path, .. }) => path,
-                None => return Ok(None),
+                None if newest.warnings.is_empty() => return Ok(None),
+                None => {
+                    let problem = "none in it is whole, so there is nothing to go on from; they are \
+                                   left as they are: delete them to start over, or start a run of \
+                                   another name";
+                    return Err(Error::checkpoint(&run_dir.join(CHECKPOINTS), problem));
+                }
             }
         }
     };

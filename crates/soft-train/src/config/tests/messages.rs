@@ -209,7 +209,7 @@ fn settings_that_contradict_are_refused() {
         ),
         (
             "[task]\nname = \"ids\"\n[eval]\narms = [\"soft\", \"hard\"]",
-            "my.toml:4:8: `eval.arms` holds more than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]",
+            "my.toml:4:8: `eval.arms` holds other arms than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]",
         ),
     ];
     for (text, expected) in cases {
