@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = PipelineConfig { temperature, top_k: 10, ..PipelineConfig::default() };
     let options = GenerateOptions {
         pipeline: SoftPipeline::new(config)?,
+        thinking: None,
         max_new: 3,
         eos_ids: Vec::new(),
         seed: 0,

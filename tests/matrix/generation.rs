@@ -12,6 +12,7 @@ const NEW: usize = 4;
 pub(crate) fn run(model: &Transformer, mode: Mode, settings: PipelineConfig) -> Vec<Generation> {
     let options = GenerateOptions {
         pipeline: SoftPipeline::new(settings).expect("valid settings"),
+        thinking: None,
         max_new: NEW,
         eos_ids: Vec::new(),
         seed: 9,

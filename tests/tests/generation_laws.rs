@@ -23,6 +23,7 @@ fn options(config: PipelineConfig) -> GenerateOptions {
     let pipeline = SoftPipeline::new(config).expect("valid settings");
     GenerateOptions {
         pipeline,
+        thinking: None,
         max_new: 6,
         eos_ids: Vec::new(),
         seed: 3,

@@ -3,10 +3,11 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
-use soft_core::{GuidanceForm, Noise, PipelineConfig, SoftPipeline, host_values};
-use soft_model::{Family, Transformer};
+use soft_core::{Feed, GuidanceForm, Noise, NormMatch, PipelineConfig, SoftPipeline, host_values};
+use soft_model::{Family, GenerateOptions, Mode, Transformer, generate};
 use soft_tests::{ragged_batch, tiny_model};
 use soft_train::batch::Batch;
+use soft_train::example::Example;
 use soft_train::objective::{BatchLoss, Normalize, Objective, StepTotals};
 use soft_train::rollout::{Differentiated, Parallel, Rollout, Sequential, StepContext};
 
@@ -104,6 +105,81 @@ fn segments_of_any_length_equal_one_unrolled_graph_in_f32() {
                 assert_same(&model, &whole, &parts, 1e-5);
             }
         }
+    }
+}
+
+/// Feeding of every kind, with what can stand beside it.
+fn feeds() -> Vec<StepContext> {
+    let dirichlet = Noise::Dirichlet { concentration: 4.0 };
+    let configs = [
+        PipelineConfig { norm_match: NormMatch::Rms, top_k: 7, ..Default::default() },
+        PipelineConfig { feed: Feed::Inputs { beta: 0.5 }, ..Default::default() },
+        PipelineConfig {
+            feed: Feed::Inputs { beta: 0.5 },
+            norm_match: NormMatch::L2,
+            top_k: 7,
+            ..Default::default()
+        },
+        PipelineConfig { feed: Feed::Samples { count: 3 }, ..Default::default() },
+        PipelineConfig { noise: dirichlet, norm_match: NormMatch::L2, ..Default::default() },
+    ];
+    let of = |config| StepContext {
+        pipeline: SoftPipeline::new(config).expect("valid settings"),
+        dropout: 0.2,
+        ..context(0.4)
+    };
+    configs.into_iter().map(of).collect()
+}
+
+#[test]
+fn every_way_to_feed_is_the_same_in_segments_in_passes_and_in_one_graph() {
+    let model = model(Family::Llama, DType::F64);
+    for context in feeds() {
+        let whole = run(&Sequential::UNROLLED, &model, &ragged_batch(), &context);
+        let parts = Sequential { segment: 2, truncate: 0 };
+        assert_same(&model, &whole, &run(&parts, &model, &ragged_batch(), &context), 1e-9);
+        let passes = Parallel { passes: SOFT + 1, grad_passes: 0 };
+        assert_same(&model, &whole, &run(&passes, &model, &ragged_batch(), &context), 1e-9);
+    }
+}
+
+/// One object makes what is fed, in training as in generation: the same seed, row and position see
+/// the same noise, so a free-running rollout believes what a generation does.
+#[test]
+fn a_free_rollout_believes_what_a_generation_believes() {
+    let model = model(Family::Llama, DType::F64);
+    let (prompt, thoughts) = ([3u32, 7, 12, 5], 5);
+    let mut example = Example::from_tokens(&[&prompt[..], &[1; 6]].concat(), 1);
+    for position in prompt.len()..prompt.len() + thoughts {
+        example.soft[position] = true;
+    }
+    let batch = Batch::new(vec![example]);
+    for context in feeds() {
+        let context = StepContext { guidance: 0.0, dropout: 0.0, step: 0, ..context };
+        let trained = run(&Sequential { segment: 2, truncate: 0 }, &model, &batch, &context);
+        let options = GenerateOptions {
+            pipeline: context.pipeline.clone(),
+            thinking: None,
+            max_new: thoughts,
+            eos_ids: Vec::new(),
+            seed: context.seed,
+            first_row: 0,
+            record: true,
+            top: 5,
+        };
+        let frozen = model.valid();
+        let made =
+            generate(&frozen, &[prompt.to_vec()], &|_, _| Mode::Soft, &options, &mut |_, _| {});
+        let made = &made.expect("it fits")[0];
+        let generated: f64 = made.steps.iter().map(|step| step.entropy_nats).sum();
+        assert!((trained.entropy - generated).abs() < 1e-9, "{} {generated}", trained.entropy);
+    }
+}
+
+#[test]
+fn gradients_through_inputs_and_norms_are_finite_differences_in_f64() {
+    for context in &feeds()[..3] {
+        assert_finite_differences(&Sequential { segment: 2, truncate: 0 }, context);
     }
 }
 

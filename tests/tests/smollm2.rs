@@ -136,7 +136,16 @@ fn every_top_five_is_the_oracles() {
 fn greedy(max_new: usize, eos_ids: Vec<u32>) -> GenerateOptions {
     let config = PipelineConfig { temperature: 0.0, ..PipelineConfig::default() };
     let pipeline = SoftPipeline::new(config).expect("valid settings");
-    GenerateOptions { pipeline, max_new, eos_ids, seed: 0, first_row: 0, record: true, top: 5 }
+    GenerateOptions {
+        pipeline,
+        thinking: None,
+        max_new,
+        eos_ids,
+        seed: 0,
+        first_row: 0,
+        record: true,
+        top: 5,
+    }
 }
 
 #[test]

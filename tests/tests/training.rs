@@ -384,6 +384,7 @@ fn correct_by_generate(folder: &Path, task: &Mnns, arm: Arm) -> usize {
     let config = Loader::new().model(text).load().expect("valid settings").config;
     let options = GenerateOptions {
         pipeline: SoftPipeline::new(config.soft.pipeline()).expect("valid settings"),
+        thinking: None,
         max_new: config.generate.max_new,
         eos_ids: files.generation.eos_ids.clone(),
         seed: config.run.seed,
@@ -427,6 +428,17 @@ fn filters_and_branches_of_a_run_are_those_its_checkpoint_generates_with() {
     assert_eq!(result.correct, correct as u64);
 }
 
+#[test]
+fn a_checkpoint_keeps_what_was_changed_of_a_preset() {
+    let runs = Runs::temporary();
+    let settings = ["soft.preset=stochastic-soft-thinking", "soft.top_k=3", "train.steps=1"];
+    let run = runs.train("run", &settings).run_dir;
+    let text = open(&checkpoint(&run, 1)).0.soft.expect("soft_config.toml");
+    let config = Loader::new().model(text).load().expect("valid settings").config;
+    assert_eq!((config.soft.top_k, config.soft.max_top_k), (3, 5));
+    assert_eq!(config.think, soft_train::config::Think::default(), "the task has no tags");
+}
+
 /// Mean cross-entropy of the scored positions of a file, by the exact recurrence without guidance.
 fn free_running_cross_entropy(folder: &Path, file: &Path) -> f64 {
     let files = ModelFiles::open(folder).expect("a checkpoint is a model");
@@ -468,6 +480,7 @@ fn soft_spans_from_a_file_train_validate_and_generate() {
         let (_, model) = open(&checkpoint(&run, 20));
         let options = GenerateOptions {
             pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),
+            thinking: None,
             max_new: 6,
             eos_ids: Vec::new(),
             seed: 1,

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use serde_json::{Value, json};
 use soft_core::SoftPipeline;
-use soft_model::{GenerateOptions, Generation, ModelFiles, StepRecord, Tokenizer, Transformer};
-use soft_train::config::Resolved;
+use soft_model::{
+    GenerateOptions, Generation, ModelFiles, Span, StepRecord, Thinking, Tokenizer, Transformer,
+};
+use soft_train::config::{Config, Resolved, SpanKind};
 
 use crate::arguments::{Generate, Global};
 use crate::failure::Failure;
@@ -99,12 +101,45 @@ fn options(
     };
     Ok(GenerateOptions {
         pipeline: SoftPipeline::new(config.soft.pipeline())?,
+        thinking: thinking(config, files)?,
         max_new: config.generate.max_new,
         eos_ids,
         seed: config.run.seed,
         first_row: 0,
         record,
         top: TOP,
+    })
+}
+
+/// How a row is divided into thoughts and an answer.
+fn thinking(config: &Config, files: &ModelFiles) -> Result<Option<Thinking>, Failure> {
+    let (think, cold_stop) = (&config.think, config.soft.cold_stop());
+    let span = match think.span {
+        SpanKind::Everywhere if cold_stop.is_none() => return Ok(None),
+        SpanKind::Everywhere => Span::Everywhere,
+        SpanKind::First => Span::First(think.first),
+        SpanKind::Tags => {
+            let open = (!think.open.is_empty()).then(|| tag(files, "think.open", &think.open));
+            Span::Tags { open: open.transpose()?, close: tag(files, "think.close", &think.close)? }
+        }
+    };
+    Ok(Some(Thinking {
+        span,
+        cold_stop,
+        answer_cold_stop: config.answer.cold_stop(),
+        answer: SoftPipeline::new(config.answer.pipeline())?,
+        answer_mode: config.answer.mode.into(),
+    }))
+}
+
+/// The one token of a tag.
+fn tag(files: &ModelFiles, key: &str, text: &str) -> Result<u32, Failure> {
+    let known = files.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_id(text));
+    known.ok_or_else(|| {
+        Failure::model(format!(
+            "`{key}` is {text:?}, which is not one token of this model's tokenizer; name a tag \
+             that is, or set `think.span` to \"first\""
+        ))
     })
 }
 

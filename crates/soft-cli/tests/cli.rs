@@ -101,7 +101,7 @@ fn each_bad_setting_is_2() {
         "soft.top_k=1.5",
         "soft.top_p=1.1",
         "soft.temperature=-0.1",
-        "soft.preset=soft-thinking",
+        "soft.preset=soft-thinkin",
         "train.steps=0",
     ] {
         let (code, message) = failure(&["config", "show", setting]);
@@ -430,6 +430,35 @@ fn a_prompt_goes_through_the_chat_template_unless_told_not_to() {
     assert_eq!(chat["stop"], "eos");
     let length = |object: &serde_json::Value| object["prompt_ids"].as_array().unwrap().len();
     assert!(length(&plain) == 7 && length(&chat) > 20, "{} {}", length(&plain), length(&chat));
+}
+
+#[test]
+fn thoughts_are_soft_and_the_answer_is_hard() {
+    let Some(model) = model() else { return };
+    let question = "What is the capital of France?";
+    let base = ["generate", "--model", &model, "--prompt", question, "--json"];
+    let made = |settings: &[&str]| json_lines(&stdout(&[&base[..], settings].concat())).remove(0);
+    let soft = ["soft.temperature=0.3", "soft.top_k=5", "answer.temperature=0"];
+    let first = made(&[&soft[..], &["think.span=first", "think.first=3"]].concat());
+    let modes: Vec<_> = first["steps"].as_array().unwrap().iter().map(|s| &s["mode"]).collect();
+    assert!(modes[..3].iter().all(|mode| **mode == "soft"), "{modes:?}");
+    assert!(modes.len() > 3 && modes[3..].iter().all(|mode| **mode == "hard"), "{modes:?}");
+    assert_eq!(first["text"], "The capital of France is Paris.");
+    // A tag of this model's own template closes the thought; certainty is what it asks for.
+    let cold = ["think.span=tags", "think.open=", "think.close=<|im_end|>", "soft.cold_stop=true"];
+    let rule =
+        ["soft.cold_stop_entropy=100", "soft.cold_stop_length=2", "generate.ignore_eos=true"];
+    let stopped = made(&[&soft[..], &cold, &rule, &["generate.max_new=4"]].concat());
+    let step = &stopped["steps"][1];
+    assert_eq!((&step["mode"], &step["token"]), (&"hard".into(), &"<|im_end|>".into()));
+    let settings = ["think.span=tags", "generate.max_new=1"];
+    let (code, message) = failure(&[&base[..], &settings].concat());
+    assert_eq!(code, 4);
+    assert!(
+        message.starts_with("error: `think.close` is \"</think>\"")
+            || message.starts_with("error: `think.open` is \"<think>\""),
+        "{message}"
+    );
 }
 
 #[test]

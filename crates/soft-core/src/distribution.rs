@@ -1,6 +1,7 @@
 //! A distribution over the vocabulary, and the mixture of embeddings it stands for.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::{host_values, int_tensor};
 
@@ -24,7 +25,72 @@ pub enum Distribution {
     },
 }
 
+/// How the norm of a mixture is brought back to that of a token's embedding.
+///
+/// A mean of vectors is shorter than they are: `||q @ E|| <= sum_i q_i ||E_i||`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormMatch {
+    /// The mixture as it is.
+    #[default]
+    None,
+    /// Divided by `||q||_2`, as HRPO has it (arXiv:2505.18454): independent rows of E would then
+    /// mix to the norm of one.
+    L2,
+    /// As long as the embedding of the heaviest token, so that the root mean square of its entries
+    /// is that token's.
+    Rms,
+}
+
 impl Distribution {
+    /// The weights scaled so that the mixture has the norm that `by` asks for: they are what is
+    /// really fed, and no longer sum to 1. All weight on one token stays as it is.
+    ///
+    /// # Shapes
+    /// - embedding: `[vocab, d_model]`
+    ///
+    /// # Gradient
+    /// Flows through the scale, not through the choice of the heaviest token.
+    pub fn matched(self, by: NormMatch, embedding: &Tensor<2>) -> Self {
+        let scale = match by {
+            NormMatch::None => return self,
+            NormMatch::L2 => self.norm().recip(),
+            NormMatch::Rms => {
+                let square = |x: Tensor<2>| x.powi_scalar(2).sum_dim(1);
+                let token = square(embedding.clone().select(0, self.heaviest()));
+                let mixture = square(self.mix(embedding.clone()));
+                // What has no length keeps it: some models have a row of zeros for padding.
+                let zero = token.clone().detach().equal_elem(0.0);
+                let zero = zero.bool_or(mixture.clone().detach().equal_elem(0.0));
+                let one = |x: Tensor<2>| x.mask_fill(zero.clone(), 1.0);
+                (one(token) / one(mixture)).sqrt()
+            }
+        };
+        match self {
+            Self::Dense(probs) => Self::Dense(probs * scale),
+            Self::Sparse { ids, weights } => Self::Sparse { ids, weights: weights * scale },
+        }
+    }
+
+    /// `||q||_2` of each row, a token that is named twice counted once: `[batch, 1]`.
+    fn norm(&self) -> Tensor<2> {
+        let squares = match self {
+            Self::Dense(probs) => probs.clone().powi_scalar(2),
+            Self::Sparse { ids, weights } => weights.clone() * self.weights_at(ids.clone()),
+        };
+        squares.sum_dim(1).sqrt()
+    }
+
+    /// The heaviest token of each row: `[batch]`.
+    fn heaviest(&self) -> Tensor<1, Int> {
+        let place = |weights: Tensor<2>| weights.detach().argmax(1);
+        let ids = match self {
+            Self::Dense(probs) => place(probs.clone()),
+            Self::Sparse { ids, .. } => ids.clone().gather(1, place(self.weights_at(ids.clone()))),
+        };
+        ids.squeeze_dim(1)
+    }
+
     /// All weight on one token a row. `like` gives the device and precision.
     pub fn one_hot(ids: &[u32], like: &Tensor<2>) -> Self {
         let batch = ids.len();
@@ -81,6 +147,14 @@ impl Distribution {
         match self {
             Self::Dense(probs) => probs.dims()[0],
             Self::Sparse { weights, .. } => weights.dims()[0],
+        }
+    }
+
+    /// The precision of the weights.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Dense(probs) => probs.dtype(),
+            Self::Sparse { weights, .. } => weights.dtype(),
         }
     }
 

@@ -32,6 +32,9 @@ pub enum Error {
         /// Name of the transform after it.
         name: &'static str,
     },
+    /// Noise on a distribution of which only drawn tokens are fed.
+    #[error("feed draws tokens and noise is on; switch one of them off")]
+    NoiseBesideDraws,
     /// A device name that no backend has.
     #[error("unknown device {name:?}: this build knows {known}")]
     UnknownDevice {

@@ -31,12 +31,12 @@ mod selection;
 mod tensor;
 
 pub use device::{compiled_devices, device_from_name, is_host_device};
-pub use distribution::Distribution;
+pub use distribution::{Distribution, NormMatch};
 pub use entropy::{entropy_nats, log_normalizer, tempered};
 pub use error::Error;
 pub use guidance::{GuidanceForm, guide};
 pub use noise::{NoiseKey, Place, gumbel, gumbel_at, uniform_stream};
-pub use pipeline::{Noise, PipelineConfig, SoftPipeline, SoftToken, Transform};
+pub use pipeline::{Feed, Noise, PipelineConfig, SoftPipeline, SoftToken, Transform};
 pub use schedule::{Schedule, ScheduleKind};
 pub use selection::top_k_ids;
 pub use tensor::{float_tensor, host_values, int_tensor};

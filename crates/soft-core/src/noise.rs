@@ -14,6 +14,10 @@ pub enum Place {
     Feed,
     /// The draw of one token.
     Draw,
+    /// A further draw of the same position, by its number.
+    FurtherDraw(u32),
+    /// Noise on the share of one token, by its id, where that takes several numbers.
+    Share(u32),
     /// The coin of scheduled sampling.
     Coin,
     /// Initial values of a parameter, by its index in the model.
@@ -28,6 +32,8 @@ impl Place {
             Place::Feed => 1,
             Place::Draw => 2,
             Place::Coin => 3,
+            Place::FurtherDraw(number) => (3 << 32) | u64::from(number),
+            Place::Share(id) => (4 << 32) | u64::from(id),
             Place::Init(index) => (2 << 32) | u64::from(index),
             Place::Dropout(site) => (1 << 32) | u64::from(site),
         }
@@ -83,6 +89,28 @@ pub fn gumbel_at(key: NoiseKey, place: Place, ids: &[u32]) -> Vec<f64> {
         .collect()
 }
 
+/// The logarithm of a Gamma variate of shape `shape` and scale 1, the noise of one share of a
+/// Dirichlet draw. In logarithms, since a variate of a small shape underflows.
+///
+/// # Source
+/// Marsaglia and Tsang (2000), with their step down for a shape under 1:
+/// `log G(a) = log G(a + 1) + log(U) / a`.
+pub(crate) fn log_gamma_variate(key: NoiseKey, place: Place, shape: f64) -> f64 {
+    let mut uniform = uniform_stream(key, place);
+    let mut next = move || uniform.next().unwrap_or(0.5);
+    let d = shape + 1.0 - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    let log_of_larger = loop {
+        let normal = (-2.0 * next().ln()).sqrt() * (2.0 * std::f64::consts::PI * next()).cos();
+        let v = (1.0 + c * normal).powi(3);
+        let accepts = v > 0.0 && next().ln() < normal * normal / 2.0 + d * (1.0 - v + v.ln());
+        if accepts {
+            break d.ln() + v.ln();
+        }
+    };
+    log_of_larger + next().ln() / shape
+}
+
 /// 53 random bits, at the middle of their cell: never 0 and never 1.
 fn open_uniform(bits: u64) -> f64 {
     ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
@@ -119,9 +147,27 @@ mod tests {
         values.push(gumbel(KEY, Place::Draw, 1)[0]);
         values.push(gumbel(KEY, Place::Dropout(0), 1)[0]);
         values.push(gumbel(KEY, Place::Dropout(1), 1)[0]);
+        values.push(gumbel(KEY, Place::FurtherDraw(1), 1)[0]);
+        values.push(gumbel(KEY, Place::Share(1), 1)[0]);
         values.sort_by(f64::total_cmp);
         values.dedup();
-        assert_eq!(values.len(), 8);
+        assert_eq!(values.len(), 10);
+    }
+
+    #[test]
+    fn gamma_variates_have_their_mean_and_variance() {
+        for shape in [0.05, 0.7, 3.0, 40.0] {
+            let count = 40_000;
+            let draw = |row| log_gamma_variate(NoiseKey { row, ..KEY }, Place::Share(3), shape);
+            let draws: Vec<f64> = (0..count).map(|row| draw(row).exp()).collect();
+            let mean = draws.iter().sum::<f64>() / f64::from(count);
+            let square = draws.iter().map(|x| (x - shape).powi(2)).sum::<f64>() / f64::from(count);
+            // Both are the shape; five standard errors, that of the variance by its fourth moment.
+            let error = (shape / f64::from(count)).sqrt();
+            assert!((mean - shape).abs() < 5.0 * error, "{shape}: mean {mean}");
+            let error = ((2.0 * shape * shape + 6.0 * shape) / f64::from(count)).sqrt();
+            assert!((square - shape).abs() < 5.0 * error, "{shape}: variance {square}");
+        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! From logits to the distribution that is fed back: temperature, filters, noise.
 
+use crate::{
+    Distribution, Error, NoiseKey, NormMatch, Place, entropy_nats, float_tensor, gumbel, gumbel_at,
+    log_normalizer, tempered, top_k_ids,
+};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Distribution, Error, NoiseKey, Place, entropy_nats, float_tensor, gumbel, gumbel_at,
-    host_values, log_normalizer, tempered, top_k_ids,
-};
-
+mod draws;
 mod filters;
 
 /// A stage of the pipeline.
@@ -52,6 +52,34 @@ pub enum Noise {
         /// Temperature of the relaxation, over 0.
         temperature: f64,
     },
+    /// A draw from `Dirichlet(concentration * p)`, whose mean is p: near 0 one token, and p itself
+    /// as it grows. The draw is a constant: no gradient flows through it.
+    Dirichlet {
+        /// Sum of the parameters, over 0.
+        concentration: f64,
+    },
+}
+
+/// What is fed of the distribution that the filters left.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feed {
+    /// The distribution, with noise where there is some.
+    #[default]
+    Mixture,
+    /// Mixture of Inputs (arXiv:2505.14827): the mean of a Dirichlet posterior whose one
+    /// observation is the drawn token y, `w = (h p + (beta + 1 - h) 1[y]) / (beta + 1)` with
+    /// `h = H(p) / log n` over the n tokens kept. Its mean over y is p.
+    Inputs {
+        /// Weight of the observation: 0 or more.
+        beta: f64,
+    },
+    /// The mean of the embeddings of `count` tokens drawn from p, with repetition (Multiplex
+    /// Thinking, arXiv:2601.08808; CoT2's MTS, arXiv:2505.23648). No gradient flows through it.
+    Samples {
+        /// Tokens drawn, at least 1; the first is that of [`SoftPipeline::draw`].
+        count: usize,
+    },
 }
 
 /// Settings of a [`SoftPipeline`]; the default feeds `softmax(z)` over the whole vocabulary.
@@ -69,6 +97,10 @@ pub struct PipelineConfig {
     pub max_top_k: usize,
     /// Noise on what is left.
     pub noise: Noise,
+    /// What is fed of it.
+    pub feed: Feed,
+    /// How the norm of the mixture is brought back to that of a token.
+    pub norm_match: NormMatch,
     /// The stages in the order they are applied.
     pub order: Vec<Transform>,
 }
@@ -83,6 +115,8 @@ impl Default for PipelineConfig {
             min_p: 0.0,
             max_top_k: 0,
             noise: Noise::None,
+            feed: Feed::Mixture,
+            norm_match: NormMatch::None,
             order: vec![Temperature, TopK, TopP, MinP, NoiseStage],
         }
     }
@@ -93,7 +127,7 @@ impl Default for PipelineConfig {
 pub struct SoftToken {
     /// `p_t`: after temperature and filters.
     pub probs: Distribution,
-    /// What is fed: `p_t`, with noise where the pipeline has some.
+    /// What is fed: `p_t`, with noise, or what was drawn of it.
     pub fed: Distribution,
 }
 
@@ -129,9 +163,29 @@ impl SoftPipeline {
         range(ok, "temperature", t, "0, or a finite number of 1e-30 or more")?;
         range((0.0..=1.0).contains(&p), "top_p", p, "a number from 0 to 1")?;
         range((0.0..=1.0).contains(&m), "min_p", m, "a number from 0 to 1")?;
-        if let Noise::Gumbel { temperature } = config.noise {
-            let ok = temperature >= LEAST_TEMPERATURE && temperature.is_finite();
-            range(ok, "noise_temperature", temperature, "a finite number of 1e-30 or more")?;
+        let least = |x: f64, least: f64| x >= least && x.is_finite();
+        match config.noise {
+            Noise::None => {}
+            Noise::Gumbel { temperature: t } => {
+                let expected = "a finite number of 1e-30 or more";
+                range(least(t, LEAST_TEMPERATURE), "noise_temperature", t, expected)?;
+            }
+            Noise::Dirichlet { concentration: a } => {
+                let expected = "a finite number of 1e-6 or more";
+                range(least(a, 1e-6), "noise_concentration", a, expected)?;
+            }
+        }
+        match config.feed {
+            Feed::Mixture => {}
+            Feed::Inputs { beta } => {
+                range(least(beta, 0.0), "beta", beta, "a finite number of 0 or more")?;
+            }
+            Feed::Samples { count } => {
+                range(count > 0, "samples", count as f64, "a whole number of 1 or more")?;
+            }
+        }
+        if config.feed != Feed::Mixture && config.noise != Noise::None {
+            return Err(Error::NoiseBesideDraws);
         }
         for (i, transform) in config.order.iter().enumerate() {
             if config.order[..i].contains(transform) {
@@ -172,13 +226,13 @@ impl SoftPipeline {
     ///
     /// # Shapes
     /// - logits: `[batch, vocab]`
-    /// - keys: one a row, read only when the pipeline has noise
+    /// - keys: one a row, read only when something is drawn: with noise, or fed inputs or samples
     ///
     /// # Gradient
     /// Flows to the logits through the weights, not through the choice of the tokens kept.
     ///
     /// # Panics
-    /// If the pipeline has noise and `keys` are not one a row.
+    /// If something is drawn and `keys` are not one a row.
     ///
     /// # Example
     /// ```
@@ -196,41 +250,38 @@ impl SoftPipeline {
     /// # }
     /// ```
     pub fn apply(&self, logits: Tensor<2>, keys: &[NoiseKey]) -> SoftToken {
-        let probs = self.filtered(logits);
-        let fed = match self.config.noise {
-            Noise::Gumbel { temperature } if self.config.temperature > 0.0 => {
-                relaxed(&probs, temperature, keys)
+        let scores = self.filtered(logits);
+        let probs = weights_of(scores.clone());
+        if self.config.temperature == 0.0 {
+            return SoftToken { fed: probs.clone(), probs };
+        }
+        let fed = match (self.config.feed, self.config.noise) {
+            (Feed::Inputs { beta }, _) => draws::observed(&probs, &self.draw(&probs, keys), beta),
+            (Feed::Samples { count }, _) => self.sampled(&probs, keys, count),
+            (Feed::Mixture, Noise::None) => probs.clone(),
+            (Feed::Mixture, Noise::Gumbel { temperature }) => {
+                weights_of(relaxed(&scores, temperature, keys))
             }
-            _ => probs.clone(),
+            (Feed::Mixture, Noise::Dirichlet { concentration }) => {
+                weights_of(draws::dirichlet(&probs, concentration, keys))
+            }
         };
-        SoftToken { probs: weights_of(probs), fed: weights_of(fed) }
+        SoftToken { probs, fed }
     }
 
-    /// Draws one token a row from filtered probabilities, by the Gumbel-max rule with the noise of
-    /// [`Place::Draw`]; at temperature 0 the most likely one.
+    /// `q @ E` with the norm that the settings ask for, and the weights that are really fed.
     ///
-    /// # Panics
-    /// If `keys` are not one a row.
-    pub fn draw(&self, probs: &Distribution, keys: &[NoiseKey]) -> Vec<u32> {
-        assert_eq!(probs.batch(), keys.len(), "one noise key a row");
-        if self.config.temperature == 0.0 {
-            return probs.to_rows(1).iter().map(|row| row[0].0).collect();
-        }
-        match probs {
-            // Ranking a whole vocabulary would cost more than the draw itself.
-            Distribution::Dense(probs) => {
-                let vocab = probs.dims()[1];
-                let values = host_values(probs.clone().detach());
-                let rows = values.chunks_exact(vocab).zip(keys);
-                let entries = |row: &[f64]| (0u32..).zip(row.to_vec()).collect::<Vec<_>>();
-                rows.map(|(row, &key)| drawn(&entries(row), gumbel(key, Place::Draw, vocab)))
-                    .collect()
-            }
-            sparse => {
-                let rows = sparse.to_rows(usize::MAX);
-                rows.iter().zip(keys).map(|(row, &key)| drawn(row, noise_of(row, key))).collect()
-            }
-        }
+    /// # Shapes
+    /// - embedding: `[vocab, d_model]`; output: `[batch, d_model]`
+    pub fn mix(&self, fed: Distribution, embedding: &Tensor<2>) -> (Tensor<2>, Distribution) {
+        let fed = fed.matched(self.config.norm_match, embedding);
+        (fed.mix(embedding.clone()), fed)
+    }
+
+    /// Whether what is fed differs from the distribution that the filters left.
+    pub fn alters(&self) -> bool {
+        let c = &self.config;
+        c.noise != Noise::None || c.feed != Feed::Mixture || c.norm_match != NormMatch::None
     }
 
     /// Entropy of the tempered distribution before filters, in nats; at temperature 0 that of 1.
@@ -327,23 +378,6 @@ fn relaxed(probs: &Scores, temperature: f64, keys: &[NoiseKey]) -> Scores {
         None => Scores::Dense(noisy),
         Some(ids) => Scores::Sparse { scores: noisy, ids, dropped: None },
     }
-}
-
-/// The token of the largest `log p + g`; a row is (id, weight), with its noise in the same order.
-fn drawn(row: &[(u32, f64)], noise: Vec<f64>) -> u32 {
-    let perturbed = row.iter().zip(noise).map(|(entry, g)| (entry.1.ln() + g, entry.0));
-    perturbed.fold((f64::NEG_INFINITY, row[0].0), |a, b| if b.0 > a.0 { b } else { a }).1
-}
-
-/// Draw noise of a row's tokens: one pass over the stream where there are many.
-fn noise_of(row: &[(u32, f64)], key: NoiseKey) -> Vec<f64> {
-    let ids: Vec<u32> = row.iter().map(|entry| entry.0).collect();
-    let Some(last) = ids.iter().max() else { return Vec::new() };
-    if ids.len() < 1024 {
-        return gumbel_at(key, Place::Draw, &ids);
-    }
-    let all = gumbel(key, Place::Draw, *last as usize + 1);
-    ids.iter().map(|&id| all[id as usize]).collect()
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -1,21 +1,25 @@
 //! The decode loop: logits, distribution, next input, stop.
 
-use burn::tensor::Tensor;
-use soft_core::{Distribution, NoiseKey, PipelineConfig, SoftPipeline, SoftToken, host_values};
+use burn::tensor::{Bool, Tensor, TensorData};
+use soft_core::{Distribution, NoiseKey, SoftPipeline};
 
 use crate::kv_cache::KvCache;
+use crate::proposal::{Believed, Proposal, Sampler};
 use crate::record::{Generation, Mode, SoftInput, StepRecord, Stop};
+use crate::thinking::{Phase, Span, Thinking, Verdict};
 use crate::transformer::OutputHead;
 use crate::{Error, Transformer};
 
-/// How a row is fed at a decode step: a function of (row, decode step).
+/// How a row's thoughts are fed at a decode step: a function of (row, decode step).
 pub type ModeAt<'a> = &'a dyn Fn(usize, usize) -> Mode;
 
 /// Settings of [`generate`].
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
-    /// From logits to the fed distribution.
+    /// From logits to the fed distribution, in thoughts.
     pub pipeline: SoftPipeline,
+    /// How a row is divided into thoughts and an answer; without it all of it is a thought.
+    pub thinking: Option<Thinking>,
     /// Most tokens to generate.
     pub max_new: usize,
     /// Tokens that end a row; none to go on to `max_new`.
@@ -38,7 +42,7 @@ pub struct GenerateOptions {
 /// recorded.
 ///
 /// # Errors
-/// No prompt, an empty prompt, an id outside the vocabulary, or a prompt over the context.
+/// No prompt, an empty prompt, an id or a tag outside the vocabulary, or a prompt over the context.
 pub fn generate(
     model: &Transformer,
     prompts: &[Vec<u32>],
@@ -47,6 +51,9 @@ pub fn generate(
     observe: &mut dyn FnMut(usize, &StepRecord),
 ) -> Result<Vec<Generation>, Error> {
     check_prompts(model, prompts)?;
+    if let Some(Thinking { span: Span::Tags { open, close }, .. }) = options.thinking {
+        model.check_ids(&[open.unwrap_or(close), close])?;
+    }
     let mut decoder = Decoder::new(model, prompts, options);
     let mut logits = decoder.prefill(prompts);
     for step in 0..options.max_new {
@@ -83,8 +90,19 @@ struct Row {
     prompt_len: usize,
     token_ids: Vec<u32>,
     stop: Option<Stop>,
+    phase: Phase,
     steps: Vec<StepRecord>,
     inputs: Vec<SoftInput>,
+}
+
+/// What a step feeds, row by row.
+struct Choice {
+    /// Whether the row's thoughts or its answer proposed it.
+    thinks: Vec<bool>,
+    modes: Vec<Mode>,
+    tokens: Vec<u32>,
+    /// Rows that end with this step by the cold stop.
+    stops: Vec<bool>,
 }
 
 impl Row {
@@ -105,9 +123,8 @@ struct Decoder<'a> {
     embedding: Tensor<2>,
     cache: KvCache,
     rows: Vec<Row>,
-    /// At temperature 0 all weight is on one token: records show the beliefs at temperature 1,
-    /// as the entropy does.
-    belief: Option<SoftPipeline>,
+    thoughts: Sampler<'a>,
+    answer: Option<Sampler<'a>>,
 }
 
 impl<'a> Decoder<'a> {
@@ -118,6 +135,7 @@ impl<'a> Decoder<'a> {
                 prompt_len: prompt.len(),
                 token_ids: Vec::new(),
                 stop: None,
+                phase: Phase::begin(options.thinking.as_ref(), prompt),
                 steps: Vec::new(),
                 inputs: Vec::new(),
             })
@@ -129,7 +147,8 @@ impl<'a> Decoder<'a> {
             embedding: model.embedding(),
             cache: model.new_cache(prompts.len()),
             rows,
-            belief: belief(&options.pipeline),
+            thoughts: Sampler::new(&options.pipeline),
+            answer: options.thinking.as_ref().map(|thinking| Sampler::new(&thinking.answer)),
         }
     }
 
@@ -161,25 +180,57 @@ impl<'a> Decoder<'a> {
         modes: &[Mode],
         observe: &mut dyn FnMut(usize, &StepRecord),
     ) -> Tensor<2> {
-        let pipeline = &self.options.pipeline;
-        let keys: Vec<NoiseKey> = self.noise_keys(step);
-        let token = pipeline.apply(logits.clone(), &keys);
-        let all_soft = modes.iter().all(|&mode| mode == Mode::Soft);
-        let drawn = (!all_soft || self.options.record).then(|| pipeline.draw(&token.probs, &keys));
-        let heaviest = if modes.contains(&Mode::Soft) { heaviest(&token.fed) } else { Vec::new() };
-        let chosen: Vec<u32> = modes
-            .iter()
-            .enumerate()
-            .map(|(row, mode)| match (mode, &drawn) {
-                (Mode::Hard, Some(drawn)) => drawn[row],
-                _ => heaviest[row],
-            })
+        let keys = self.noise_keys(step);
+        let thinks: Vec<bool> = self.rows.iter().map(|row| row.phase.thinks).collect();
+        let answer_mode = self.options.thinking.as_ref().map_or(Mode::Hard, |t| t.answer_mode);
+        let modes: Vec<Mode> =
+            modes.iter().zip(&thinks).map(|(&m, &t)| if t { m } else { answer_mode }).collect();
+        let proposals = [true, false].map(|phase| {
+            let sampler = self.sampler(phase)?;
+            let draws = self.options.record;
+            let propose = || sampler.propose(logits.clone(), &keys, &modes, &self.embedding, draws);
+            thinks.contains(&phase).then(propose)
+        });
+        let tokens = (0..modes.len())
+            .map(|row| proposals[usize::from(!thinks[row])].as_ref().map_or(0, |p| p.chosen[row]))
             .collect();
-        if let Some(drawn) = drawn.filter(|_| self.options.record) {
-            self.record(logits, &token, step, modes, &chosen, &drawn, observe);
+        let stops = vec![false; modes.len()];
+        let mut choice = Choice { thinks, modes, tokens, stops };
+        self.settle(&logits, step, &mut choice);
+        if self.options.record {
+            self.record(logits, &proposals, step, &choice, observe);
         }
-        self.advance(step, &chosen);
-        self.next_embeds(&token.fed, modes, &chosen)
+        self.advance(step, &choice);
+        self.next_embeds(proposals, &choice)
+    }
+
+    fn sampler(&self, thinks: bool) -> Option<&Sampler<'a>> {
+        if thinks { Some(&self.thoughts) } else { self.answer.as_ref() }
+    }
+
+    /// Tags and stops: what the rules of thinking make of the chosen tokens.
+    fn settle(&mut self, logits: &Tensor<2>, step: usize, choice: &mut Choice) {
+        let Some(thinking) = &self.options.thinking else { return };
+        let entropies = [true, false].map(|phase| {
+            let watched = thinking.cold_stop_of(phase).is_some();
+            let needed = watched && choice.thinks.contains(&phase);
+            let sampler = self.sampler(phase).filter(|_| needed)?;
+            Some(sampler.entropy(logits.clone()))
+        });
+        for (row, state) in self.rows.iter_mut().enumerate() {
+            if state.stop.is_some() {
+                continue;
+            }
+            let entropy = entropies[usize::from(!choice.thinks[row])].as_ref().map(|all| all[row]);
+            match state.phase.after(thinking, step, choice.tokens[row], entropy) {
+                Verdict::Feed => {}
+                Verdict::FeedTag(tag) => {
+                    choice.modes[row] = Mode::Hard;
+                    choice.tokens[row] = tag;
+                }
+                Verdict::Stop => choice.stops[row] = true,
+            }
+        }
     }
 
     fn noise_keys(&self, step: usize) -> Vec<NoiseKey> {
@@ -196,34 +247,40 @@ impl<'a> Decoder<'a> {
     }
 
     /// The fed mixture of soft rows and the token's embedding of hard ones: `[batch, d_model]`.
-    fn next_embeds(&self, fed: &Distribution, modes: &[Mode], chosen: &[u32]) -> Tensor<2> {
-        let embedding = self.embedding.clone();
-        let hard = || Distribution::one_hot(chosen, &self.embedding).mix(embedding.clone());
-        if modes.iter().all(|&mode| mode == Mode::Soft) {
-            return fed.mix(embedding);
+    fn next_embeds(&self, proposals: [Option<Proposal>; 2], choice: &Choice) -> Tensor<2> {
+        let hard =
+            || Distribution::one_hot(&choice.tokens, &self.embedding).mix(self.embedding.clone());
+        let mut next = None;
+        for (proposal, phase) in proposals.into_iter().zip([true, false]) {
+            let Some(mixture) = proposal.and_then(|proposal| proposal.mixture) else { continue };
+            let fed = choice.modes.iter().zip(&choice.thinks);
+            let fed: Vec<bool> =
+                fed.map(|(&mode, &thinks)| mode == Mode::Soft && thinks == phase).collect();
+            if fed.iter().all(|&fed| fed) {
+                return mixture;
+            }
+            let others = next.take().unwrap_or_else(hard);
+            let [batch, d_model] = others.dims();
+            let data = TensorData::from(fed.as_slice());
+            let mask = Tensor::<1, Bool>::from_bool(data, &others.device());
+            let mask = mask.reshape([batch, 1]).expand([batch, d_model]);
+            next = Some(others.mask_where(mask, mixture));
         }
-        if modes.iter().all(|&mode| mode == Mode::Hard) {
-            return hard();
-        }
-        let hard = hard();
-        let [batch, d_model] = hard.dims();
-        let is_soft: Vec<bool> = modes.iter().map(|&mode| mode == Mode::Soft).collect();
-        let mask = Tensor::<1, burn::tensor::Bool>::from_bool(
-            burn::tensor::TensorData::from(is_soft.as_slice()),
-            &hard.device(),
-        );
-        hard.mask_where(mask.reshape([batch, 1]).expand([batch, d_model]), fed.mix(embedding))
+        next.unwrap_or_else(hard)
     }
 
-    fn advance(&mut self, step: usize, chosen: &[u32]) {
+    fn advance(&mut self, step: usize, choice: &Choice) {
         let max_positions = self.model.config().max_positions - self.model.prefix_len();
-        for (row, &token) in self.rows.iter_mut().zip(chosen) {
+        let choices = choice.tokens.iter().zip(&choice.stops);
+        for (row, (&token, &stops)) in self.rows.iter_mut().zip(choices) {
             if row.stop.is_some() {
                 continue;
             }
             row.token_ids.push(token);
             row.stop = if self.options.eos_ids.contains(&token) {
                 Some(Stop::Eos)
+            } else if stops {
+                Some(Stop::ColdStop)
             } else if row.prompt_len + step >= max_positions {
                 Some(Stop::MaxPositions)
             } else {
@@ -245,70 +302,42 @@ impl<'a> Decoder<'a> {
         self.head.logits(hidden)
     }
 
-    /// Reads what the step believed: the one place of the loop that waits for more than a token.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one step's record")]
+    /// Keeps what the step believed and fed.
     fn record(
         &mut self,
         logits: Tensor<2>,
-        token: &SoftToken,
+        proposals: &[Option<Proposal>; 2],
         step: usize,
-        modes: &[Mode],
-        chosen: &[u32],
-        drawn: &[u32],
+        choice: &Choice,
         observe: &mut dyn FnMut(usize, &StepRecord),
     ) {
-        let options = self.options;
-        let entropy = host_values(options.pipeline.entropy_nats(logits.clone()));
-        let probs = match &self.belief {
-            Some(belief) => belief.apply(logits.clone(), &[]).probs,
-            None => token.probs.clone(),
-        };
-        let kept_mass = host_values(options.pipeline.kept_mass(logits, &probs));
-        let top = probs.to_rows(options.top);
-        let noisy = options.pipeline.config().noise != soft_core::Noise::None;
-        let differs = noisy || self.belief.is_some();
-        let fed = differs.then(|| match &token.fed {
-            Distribution::Dense(_) => token.fed.to_rows(options.top),
-            // The few tokens that are fed are all told, however few entries are asked for.
-            Distribution::Sparse { .. } => token.fed.to_rows(usize::MAX),
+        let top = self.options.top;
+        let believed: [Option<Believed>; 2] = [true, false].map(|phase| {
+            let proposal = proposals[usize::from(!phase)].as_ref()?;
+            Some(self.sampler(phase)?.believed(logits.clone(), proposal, top))
         });
-        let inputs = SoftInput::rows(&token.fed);
-        for (row, (state, input)) in self.rows.iter_mut().zip(inputs).enumerate() {
-            if state.stop.is_some() {
-                continue;
-            }
-            let soft = modes[row] == Mode::Soft;
+        for (row, state) in self.rows.iter_mut().enumerate() {
+            let believed = believed[usize::from(!choice.thinks[row])].as_ref();
+            let Some(believed) = believed.filter(|_| state.stop.is_none()) else { continue };
+            let (mode, token_id) = (choice.modes[row], choice.tokens[row]);
+            let soft = mode == Mode::Soft;
             let record = StepRecord {
                 decode_step: step,
                 position: state.prompt_len + step,
-                mode: modes[row],
-                token_id: chosen[row],
-                sampled_id: drawn[row],
-                entropy_nats: entropy[row],
-                top: top[row].clone(),
-                kept_mass: kept_mass[row],
-                fed: fed.as_ref().filter(|_| soft).map(|fed| fed[row].clone()),
+                mode,
+                token_id,
+                sampled_id: believed.drawn[row],
+                entropy_nats: believed.entropy[row],
+                top: believed.top[row].clone(),
+                kept_mass: believed.kept_mass[row],
+                fed: believed.fed.as_ref().filter(|_| soft).map(|fed| fed[row].clone()),
             };
             observe(row, &record);
             state.steps.push(record);
-            state.inputs.push(if soft { input } else { SoftInput::token(chosen[row]) });
+            let input = &believed.inputs[row];
+            state.inputs.push(if soft { input.clone() } else { SoftInput::token(token_id) });
         }
     }
-}
-
-/// The pipeline at temperature 1 and without noise, where the temperature is 0.
-fn belief(pipeline: &SoftPipeline) -> Option<SoftPipeline> {
-    let config = pipeline.config();
-    if config.temperature > 0.0 {
-        return None;
-    }
-    let noise = soft_core::Noise::None;
-    SoftPipeline::new(PipelineConfig { temperature: 1.0, noise, ..config.clone() }).ok()
-}
-
-/// The heaviest token of each row.
-fn heaviest(fed: &Distribution) -> Vec<u32> {
-    fed.to_rows(1).iter().map(|row| row[0].0).collect()
 }
 
 /// Logits after each position of a prompt and the inputs that a generation fed after it, in one

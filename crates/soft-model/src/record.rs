@@ -84,7 +84,7 @@ pub struct StepRecord {
     pub top: Vec<(u32, f64)>,
     /// Share of probability that the filters kept.
     pub kept_mass: f64,
-    /// The weights really fed where they are not `top` (noise, temperature 0), heaviest first: all
+    /// The weights really fed where they are not `top` (noise, draws, norms, temperature 0), heaviest first: all
     /// of them where filters leave a few, the heaviest where the whole vocabulary is fed.
     pub fed: Option<Vec<(u32, f64)>>,
 }
@@ -95,6 +95,8 @@ pub struct StepRecord {
 pub enum Stop {
     /// An end-of-sequence token was chosen.
     Eos,
+    /// The model was certain for long.
+    ColdStop,
     /// As many tokens as asked for.
     MaxNew,
     /// The model has no further position.

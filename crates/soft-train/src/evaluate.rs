@@ -30,6 +30,7 @@ pub fn count_correct(
     };
     let mut options = GenerateOptions {
         pipeline,
+        thinking: None,
         max_new: task.max_new(arm),
         eos_ids: model.config().eos_ids.clone(),
         seed,

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use crate::config::{Arm, Config, Resolved, TaskName};
+use crate::config::{Arm, Config, Loader, Resolved, TaskName};
 use crate::data::{Limits, read_ids};
 use crate::error::Error;
 use crate::example::Example;
 use crate::results::{Context, Results};
-use crate::run_dir::{Environment, RESULTS, RunDir, check_same_run};
+use crate::run_dir::{CONFIG, Environment, RESULTS, RunDir, check_same_run};
 use crate::task::mnns::{
     Mnns, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, always_one_share,
 };
@@ -164,6 +164,9 @@ fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error
         checkpoint::check_lies_in_run(checkpoint, run_dir.path())?;
     }
     if let Some(began) = run_dir.read_config()? {
+        // Keys that did not exist when it began have their defaults.
+        let loaded = Loader::new().text(CONFIG, began.clone()).load();
+        let began = loaded.map_or(began, |loaded| loaded.config.to_toml());
         check_same_run(&began, &config.to_toml())?;
     }
     Ok(run_dir)

@@ -18,6 +18,7 @@ fn options(config: PipelineConfig, steps: usize, record: bool) -> GenerateOption
     GenerateOptions {
         pipeline: SoftPipeline::new(config).expect("valid settings"),
         // The first step is where the clock starts.
+        thinking: None,
         max_new: steps + 1,
         eos_ids: Vec::new(),
         seed: 5,

@@ -4,6 +4,7 @@ use super::Transform::{MinP, Noise as NoiseStage, Temperature, TopK, TopP};
 use super::*;
 use crate::{host_values, uniform_stream};
 
+mod draws;
 mod filters;
 mod gradients;
 mod noise;

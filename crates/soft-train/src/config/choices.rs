@@ -82,6 +82,84 @@ choice! {
         None = "none",
         /// Gumbel noise on the log-weights, then a softmax at `soft.noise_temperature`.
         Gumbel = "gumbel",
+        /// A draw from the Dirichlet distribution around the weights, with `soft.noise_concentration`.
+        Dirichlet = "dirichlet",
+    }
+}
+
+choice! {
+    /// A published method, whose values are the defaults of `soft`, `think` and `answer`.
+    Preset {
+        /// None.
+        #[default]
+        None = "none",
+        /// Soft Thinking: filters, ten tokens, cold stop.
+        SoftThinking = "soft-thinking",
+        /// Stochastic Soft Thinking: Gumbel noise on five tokens.
+        StochasticSoftThinking = "stochastic-soft-thinking",
+        /// Mixture of Inputs: the drawn token beside the weights, everywhere.
+        MixtureOfInputs = "mixture-of-inputs",
+        /// Multiplex Thinking: the mean of three drawn tokens.
+        Multiplex = "multiplex",
+    }
+}
+
+impl Preset {
+    /// All of them but none.
+    pub const ALL: [Self; 4] =
+        [Self::SoftThinking, Self::StochasticSoftThinking, Self::MixtureOfInputs, Self::Multiplex];
+
+    /// Its values, as TOML.
+    #[must_use]
+    pub const fn toml(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::SoftThinking => include_str!("../../presets/soft-thinking.toml"),
+            Self::StochasticSoftThinking => {
+                include_str!("../../presets/stochastic-soft-thinking.toml")
+            }
+            Self::MixtureOfInputs => include_str!("../../presets/mixture-of-inputs.toml"),
+            Self::Multiplex => include_str!("../../presets/multiplex.toml"),
+        }
+    }
+}
+
+choice! {
+    /// What is fed of the weights that the filters left.
+    FeedKind {
+        /// The mixture of all of them, with `soft.noise` where there is some.
+        #[default]
+        Mixture = "mixture",
+        /// Mixture of Inputs: the weights after the observation of one drawn token, with `soft.beta`.
+        Inputs = "inputs",
+        /// The mean of `soft.samples` drawn tokens (Multiplex).
+        Samples = "samples",
+    }
+}
+
+choice! {
+    /// What is a thought in what is generated.
+    SpanKind {
+        /// Every position.
+        #[default]
+        Everywhere = "everywhere",
+        /// The first `think.first` positions.
+        First = "first",
+        /// What lies between `think.open` and `think.close`, which are fed hard.
+        Tags = "tags",
+    }
+}
+
+choice! {
+    /// How the norm of a mixture is brought back to that of a token.
+    NormMatch {
+        /// Not at all.
+        #[default]
+        None = "none",
+        /// Divided by the 2-norm of the weights.
+        L2 = "l2",
+        /// As long as the embedding of the heaviest token.
+        Rms = "rms",
     }
 }
 

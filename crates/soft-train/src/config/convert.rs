@@ -2,10 +2,11 @@
 
 use soft_core::{PipelineConfig, Schedule, ScheduleKind, Transform};
 
-use soft_model::{Activation, Family, ModelConfig, Positions};
+use soft_model::{Activation, ColdStop, Family, ModelConfig, Positions};
 
 use super::choices::{
-    GuidanceForm, GuidanceSchedule, Mode, ModelFamily, NoiseKind, Projection, Stage,
+    FeedKind, GuidanceForm, GuidanceSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Projection,
+    Stage,
 };
 use super::sections::{Guidance, LowRank, Model, Prefix, Soft};
 
@@ -24,9 +25,29 @@ impl Soft {
                 NoiseKind::Gumbel => {
                     soft_core::Noise::Gumbel { temperature: self.noise_temperature }
                 }
+                NoiseKind::Dirichlet => {
+                    soft_core::Noise::Dirichlet { concentration: self.noise_concentration }
+                }
+            },
+            feed: match self.feed {
+                FeedKind::Mixture => soft_core::Feed::Mixture,
+                FeedKind::Inputs => soft_core::Feed::Inputs { beta: self.beta },
+                FeedKind::Samples => soft_core::Feed::Samples { count: self.samples },
+            },
+            norm_match: match self.norm_match {
+                NormMatch::None => soft_core::NormMatch::None,
+                NormMatch::L2 => soft_core::NormMatch::L2,
+                NormMatch::Rms => soft_core::NormMatch::Rms,
             },
             order: self.order.iter().map(|&stage| stage.into()).collect(),
         }
+    }
+
+    /// The cold stop, where it is on.
+    #[must_use]
+    pub fn cold_stop(&self) -> Option<ColdStop> {
+        let (entropy, length) = (self.cold_stop_entropy, self.cold_stop_length);
+        self.cold_stop.then_some(ColdStop { entropy, length })
     }
 }
 

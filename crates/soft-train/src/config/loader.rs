@@ -1,4 +1,4 @@
-//! From sources to one configuration: defaults < model < `extends` < file < environment < `a.b=v` < flag.
+//! From sources to one configuration: defaults < model < preset < `extends` < file < environment < `a.b=v` < flag.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::Config;
+use super::choices::Preset;
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
 use super::layer::Layer;
@@ -16,8 +17,8 @@ const MAX_EXTENDS: usize = 16;
 
 /// The sources of a configuration; [`Loader::load`] makes one of them.
 ///
-/// Whatever the order of the calls, the precedence is: defaults, the model's own settings, the file
-/// that a file extends, the file, environment variables, overrides, flags. Among overrides
+/// Whatever the order of the calls, the precedence is: defaults, the model's own settings, the
+/// preset that any source names, the file that a file extends, the file, environment variables, overrides, flags. Among overrides
 /// and among flags the later call wins. A list is replaced as a whole.
 #[derive(Debug, Default)]
 pub struct Loader {
@@ -102,6 +103,7 @@ impl Loader {
     pub fn load(self) -> Result<Resolved, ConfigError> {
         let mut layers = Vec::new();
         layers.extend(self.model.map(|text| Layer::from_text("model", &text)));
+        let above_model = layers.len();
         match self.file {
             Some(FileSource::Path(path)) => layers.extend(read_chain(&path)),
             Some(FileSource::Text { name, text }) => {
@@ -112,8 +114,18 @@ impl Loader {
         layers.extend(self.environment);
         layers.extend(self.overrides);
         layers.extend(self.flags);
+        let preset = preset_of(&layers[above_model..]);
+        layers.splice(above_model..above_model, preset);
         assemble(layers)
     }
+}
+
+/// The values of the preset that the last of the layers names.
+fn preset_of(layers: &[Layer]) -> Option<Layer> {
+    let settings = || layers.iter().rev().flat_map(|layer| layer.settings.iter().rev());
+    let named = settings().find(|setting| setting.key == "soft.preset")?;
+    let preset = Preset::ALL.iter().find(|preset| named.value.as_str() == Some(preset.as_str()))?;
+    Some(Layer::from_text(&format!("preset {preset}"), preset.toml()))
 }
 
 /// The layers of a file and of those it extends, the furthest first.

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | defaults | [`Config::default`] | |
 //! | a model's own `soft_config.toml` | `soft.temperature = 0.6` | defaults |
-//! | `extends` of a file | `extends = "base.toml"` | the model |
+//! | a preset | `soft.preset = "soft-thinking"` | the model |
+//! | `extends` of a file | `extends = "base.toml"` | the preset |
 //! | a file | `soft train -c my.toml` | what it extends |
 //! | an environment variable | `SOFT_DEVICE=cuda` | the file |
 //! | an override | `train.lr=1e-4` | the environment |
@@ -24,8 +25,9 @@ mod tests;
 mod validate;
 
 pub use choices::{
-    Arm, DataFormat, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind,
-    Normalize, Paths, Projection, RolloutKind, Stage, TaskName,
+    Arm, DataFormat, FeedKind, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily,
+    NoiseKind, NormMatch, Normalize, Paths, Preset, Projection, RolloutKind, SpanKind, Stage,
+    TaskName,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
@@ -33,7 +35,7 @@ pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use sections::{
     Config, Data, Eval, Generate, Guidance, Log, LowRank, Model, Objective, Prefix, Rollout, Run,
-    Save, Soft, Task, Train,
+    Save, Soft, Task, Think, Train,
 };
 
 use serde::Deserialize;
@@ -67,7 +69,12 @@ impl Config {
         Table::try_from(self)
     }
 
-    fn deserialize_from(table: Table) -> Result<Self, toml::de::Error> {
+    fn deserialize_from(mut table: Table) -> Result<Self, toml::de::Error> {
+        // The section has the type of `soft`, and this one default of its own.
+        let answer = table.entry("answer").or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(answer) = answer {
+            answer.entry("mode").or_insert_with(|| "hard".into());
+        }
         Self::deserialize(Value::Table(table))
     }
 }

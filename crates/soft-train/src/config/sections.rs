@@ -7,12 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    Arm, DataFormat, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind,
-    Normalize, Paths, Projection, RolloutKind, Stage, TaskName,
+    Arm, DataFormat, FeedKind, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily,
+    NoiseKind, NormMatch, Normalize, Paths, Preset, Projection, RolloutKind, SpanKind, Stage,
+    TaskName,
 };
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where a run is written, its seed and its device.
@@ -33,6 +34,10 @@ pub struct Config {
     pub data: Data,
     /// How a distribution becomes the next input: filters, noise, mixture.
     pub soft: Soft,
+    /// Where thoughts lie in what is generated; the rest follows `answer`.
+    pub think: Think,
+    /// The keys of `soft`, for the answer after the thoughts; its `mode` is "hard" where it is not set.
+    pub answer: Soft,
     /// Limits and prompt handling of generation.
     pub generate: Generate,
     /// How soft inputs are computed in training.
@@ -45,6 +50,30 @@ pub struct Config {
     pub train: Train,
     /// Evaluation during and after training.
     pub eval: Eval,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            run: Run::default(),
+            save: Save::default(),
+            log: Log::default(),
+            model: Model::default(),
+            low_rank: LowRank::default(),
+            prefix: Prefix::default(),
+            task: Task::default(),
+            data: Data::default(),
+            soft: Soft::default(),
+            think: Think::default(),
+            answer: Soft { mode: Mode::Hard, ..Soft::default() },
+            generate: Generate::default(),
+            rollout: Rollout::default(),
+            guidance: Guidance::default(),
+            objective: Objective::default(),
+            train: Train::default(),
+            eval: Eval::default(),
+        }
+    }
 }
 
 /// Where a run is written, its seed and its device.
@@ -202,6 +231,8 @@ pub struct Data {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Soft {
+    /// A published method whose values every other source changes. Of `soft` alone; it sets `think` and `answer` too.
+    pub preset: Preset,
     /// What is fed back: the mixture of token embeddings, or the embedding of one token.
     pub mode: Mode,
     /// Divisor of the logits before the softmax. 0 puts all weight on the largest logit.
@@ -219,16 +250,38 @@ pub struct Soft {
     pub max_top_k: usize,
     /// Noise on the weights of the mixture.
     pub noise: NoiseKind,
-    /// Temperature of the softmax that turns noisy log-weights back into weights.
+    /// Temperature of the softmax that turns log-weights with Gumbel noise back into weights.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub noise_temperature: f64,
+    /// Sum of the parameters of "dirichlet": near 0 a draw is one token, and as it grows the weights themselves.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub noise_concentration: f64,
+    /// What is fed of the weights: all of them, or what was drawn.
+    pub feed: FeedKind,
+    /// Weight of the drawn token in "inputs": 0 feeds the weights where they are even, a large one the token.
+    #[schemars(range(min = 0.0))]
+    pub beta: f64,
+    /// Tokens that "samples" draws.
+    #[schemars(range(min = 1, max = 65536))]
+    pub samples: usize,
+    /// How the norm of the mixture is brought back to that of a token's embedding.
+    pub norm_match: NormMatch,
     /// Order in which temperature, filters and noise are applied. A stage left out must be off.
     pub order: Vec<Stage>,
+    /// Stop after `cold_stop_length` steps in a row whose entropy is under `cold_stop_entropy`: a thought gives way to the answer, a row without one ends.
+    pub cold_stop: bool,
+    /// Entropy under which a step counts as certain, in nats.
+    #[schemars(range(min = 0.0))]
+    pub cold_stop_entropy: f64,
+    /// Certain steps in a row that stop.
+    #[schemars(range(min = 1))]
+    pub cold_stop_length: usize,
 }
 
 impl Default for Soft {
     fn default() -> Self {
         Self {
+            preset: Preset::None,
             mode: Mode::Soft,
             temperature: 1.0,
             top_k: 0,
@@ -237,7 +290,40 @@ impl Default for Soft {
             max_top_k: 0,
             noise: NoiseKind::None,
             noise_temperature: 0.5,
+            noise_concentration: 1.0,
+            feed: FeedKind::Mixture,
+            beta: 1.0,
+            samples: 3,
+            norm_match: NormMatch::None,
             order: vec![Stage::Temperature, Stage::TopK, Stage::TopP, Stage::MinP, Stage::Noise],
+            cold_stop: false,
+            cold_stop_entropy: 0.01,
+            cold_stop_length: 256,
+        }
+    }
+}
+
+/// Where thoughts lie in what is generated; the rest follows `answer`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Think {
+    /// What is a thought.
+    pub span: SpanKind,
+    /// Tag that begins a thought, one token of the tokenizer; empty where a row begins with a thought.
+    pub open: String,
+    /// Tag that ends a thought, one token of the tokenizer.
+    pub close: String,
+    /// Positions of the span "first".
+    pub first: usize,
+}
+
+impl Default for Think {
+    fn default() -> Self {
+        Self {
+            span: SpanKind::Everywhere,
+            open: "<think>".into(),
+            close: "</think>".into(),
+            first: 16,
         }
     }
 }

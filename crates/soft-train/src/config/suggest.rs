@@ -73,16 +73,7 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 /// Sections and keys that are planned and not there yet.
-const LATER: &[&str] = &[
-    "adapter",
-    "answer",
-    "eval.data",
-    "grpo",
-    "guard",
-    "soft.cold_stop",
-    "soft.norm_match",
-    "soft.preset",
-];
+const LATER: &[&str] = &["adapter", "eval.data", "grpo", "guard"];
 
 /// What to write instead of a key that does not exist.
 pub(crate) fn for_key(unknown: &str) -> Option<String> {
@@ -110,8 +101,11 @@ pub(crate) fn for_word(wrong: &str, words: &[String]) -> Option<String> {
 
 /// Up to three known names, quoted: those with this very leaf in another section, else the likeliest.
 fn nearest(unknown: &str, leaf: &str) -> Vec<String> {
+    // Every key of `answer` is one of `soft`, which is the likelier one.
+    let meant = |key: &str| !key.starts_with("answer.") || unknown.starts_with("answer.");
     let known = || {
-        let dotted = fields().keys.keys().map(|key| (key, key.rsplit('.').next().unwrap_or(key)));
+        let keys = fields().keys.keys().filter(|key| meant(key));
+        let dotted = keys.map(|key| (key, key.rsplit('.').next().unwrap_or(key)));
         dotted.chain(fields().sections.keys().map(|section| (section, section.as_str())))
     };
     let quoted = |key: &String| format!("`{key}`");

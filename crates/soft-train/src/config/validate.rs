@@ -3,12 +3,14 @@
 use soft_core::SoftPipeline;
 
 use super::choices::{
-    GuidanceSchedule, LrSchedule, ModelFamily, NoiseKind, Projection, Stage, TaskName,
+    GuidanceSchedule, LrSchedule, ModelFamily, NoiseKind, Preset, Projection, SpanKind, Stage,
+    TaskName,
 };
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
 use super::loader::Resolved;
 use super::origin::Origin;
+use super::sections::Soft;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
@@ -18,7 +20,10 @@ type Place<'a> = &'a dyn Fn(&str) -> Origin;
 pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     found.extend(model(config, place));
-    found.extend(soft(config, place));
+    found.extend(decoding(&config.soft, "soft", place));
+    found.extend(decoding(&config.answer, "answer", place));
+    found.extend(answer_preset(config, place));
+    found.extend(answer_without_thoughts(config, place));
     found.extend(schedules(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(task(config, place));
@@ -83,47 +88,73 @@ fn model(config: &Config, place: Place<'_>) -> Vec<Found> {
     problems
 }
 
-fn soft(config: &Config, place: Place<'_>) -> Vec<Found> {
-    let soft = &config.soft;
+/// The full name of a key of `soft`, or of the same one of `answer`.
+fn full(section: &str, leaf: &str) -> &'static str {
+    let keys = &fields().keys;
+    keys.get_key_value(&format!("{section}.{leaf}")).map_or("", |(key, _)| key.as_str())
+}
+
+fn answer_preset(config: &Config, place: Place<'_>) -> Option<Found> {
+    let preset = config.answer.preset;
+    (preset != Preset::None).then(|| {
+        let message = format!(
+            "`answer.preset` is {:?}; expected it as `soft.preset`, which sets `answer` too",
+            preset.as_str()
+        );
+        found(place, &["answer.preset"], message)
+    })
+}
+
+/// An answer that differs from the defaults where every position is a thought.
+fn answer_without_thoughts(config: &Config, place: Place<'_>) -> Option<Found> {
+    let unread = config.think.span == SpanKind::Everywhere
+        && config.answer != Config::default().answer
+        && config.answer.preset == Preset::None;
+    unread.then(|| {
+        let keys: Vec<&'static str> =
+            fields().keys.keys().map(String::as_str).filter(|k| k.starts_with("answer.")).collect();
+        let set = keys.iter().find(|key| place(key) != Origin::Default).unwrap_or(&keys[0]);
+        let message = format!(
+            "`{set}` is set and `think.span` is \"everywhere\", which leaves no answer; expected \"first\" or \"tags\""
+        );
+        found(place, &[set, "think.span"], message)
+    })
+}
+
+fn decoding(soft: &Soft, section: &str, place: Place<'_>) -> Vec<Found> {
+    let key = |leaf| full(section, leaf);
     let mut problems = Vec::new();
-    problems.extend(repeated("soft.order", &soft.order, place));
+    problems.extend(repeated(key("order"), &soft.order, place));
     let stages = [
-        (
-            Stage::Temperature,
-            "soft.temperature",
-            soft.temperature.to_string(),
-            soft.temperature != 1.0,
-        ),
-        (Stage::TopK, "soft.top_k", soft.top_k.to_string(), soft.top_k != 0),
-        (Stage::TopP, "soft.top_p", soft.top_p.to_string(), soft.top_p < 1.0),
-        (Stage::MinP, "soft.min_p", soft.min_p.to_string(), soft.min_p > 0.0),
+        (Stage::Temperature, "temperature", soft.temperature.to_string(), soft.temperature != 1.0),
+        (Stage::TopK, "top_k", soft.top_k.to_string(), soft.top_k != 0),
+        (Stage::TopP, "top_p", soft.top_p.to_string(), soft.top_p < 1.0),
+        (Stage::MinP, "min_p", soft.min_p.to_string(), soft.min_p > 0.0),
         (
             Stage::Noise,
-            "soft.noise",
+            "noise",
             format!("{:?}", soft.noise.as_str()),
             soft.noise != NoiseKind::None,
         ),
     ];
-    for (stage, key, value, on) in stages {
+    for (stage, leaf, value, on) in stages {
         if on && !soft.order.contains(&stage) {
             let message = format!(
-                "`{key}` is {value} and `soft.order` leaves {:?} out; expected it there, or off",
+                "`{}` is {value} and `{}` leaves {:?} out; expected it there, or off",
+                key(leaf),
+                key("order"),
                 stage.as_str()
             );
-            problems.push(found(place, &[key, "soft.order"], message));
+            problems.push(found(place, &[key(leaf), key("order")], message));
         }
     }
     // The rest of what the pipeline itself demands.
     if let (true, Err(error)) = (problems.is_empty(), SoftPipeline::new(soft.pipeline())) {
-        let key = match &error {
-            soft_core::Error::OutOfRange { name, .. } => match *name {
-                "top_p" => "soft.top_p",
-                "min_p" => "soft.min_p",
-                "noise_temperature" => "soft.noise_temperature",
-                _ => "soft.temperature",
-            },
-            _ => "soft.order",
-        };
+        let key = key(match &error {
+            soft_core::Error::OutOfRange { name, .. } => name,
+            soft_core::Error::NoiseBesideDraws => "feed",
+            _ => "order",
+        });
         problems.push(found(place, &[key], format!("`{key}`: {error}")));
     }
     problems

@@ -57,6 +57,11 @@ impl Feed<'_> {
         guide(fed, &truth, &shares, self.context.form)
     }
 
+    /// `q @ E` of each place, with the norm that the pipeline asks for.
+    pub(crate) fn mixtures(&self, model: &Transformer, fed: Distribution) -> Tensor<2> {
+        self.context.pipeline.mix(fed, &model.embedding()).0
+    }
+
     /// Embeddings of `columns`, mixtures at `places` (row by row) and tokens elsewhere.
     ///
     /// # Shapes

@@ -105,7 +105,7 @@ impl Run<'_> {
     }
 
     fn pass(&self, model: &Transformer, fed: &Option<Distribution>) -> Tensor<2> {
-        let mixtures = fed.as_ref().map(|fed| fed.mix(model.embedding()));
+        let mixtures = fed.clone().map(|fed| self.feed.mixtures(model, fed));
         let embeds = self.feed.embeds(model, 0..self.width, &self.soft, mixtures);
         let mut cache = model.new_cache(self.feed.batch.len());
         let real = self.feed.batch.real(0..self.width);

@@ -179,7 +179,7 @@ impl<'a> Run<'a> {
         let Span { start, end } = self.spans[span];
         let places = self.soft_places(span + 1);
         let logits = head.logits(predictions(hidden.clone(), &places, start, end - start));
-        Some(self.feed.distribution(logits, &places).mix(model.embedding()))
+        Some(self.feed.mixtures(model, self.feed.distribution(logits, &places)))
     }
 
     /// The recurrence without gradients, and what enters each segment.

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Keys (or whole sections) that may differ: they change how long a run goes on and what is kept
 /// of it, not what it computes.
-const FREE: [&str; 10] = [
+const FREE: [&str; 14] = [
     "run.name",
     "run.dir",
     "run.device",
@@ -17,13 +17,17 @@ const FREE: [&str; 10] = [
     "eval.every",
     "eval.limit",
     "generate",
+    "soft.cold_stop",
+    "soft.cold_stop_entropy",
+    "soft.cold_stop_length",
+    "think",
     "answer",
     "train.steps",
 ];
 
 /// Compares the configuration a run began with to the one it is to go on under, both as resolved
-/// TOML. The free keys are `run.{name,dir,device}`, `train.steps`, `eval.{every,limit}` and the
-/// sections `save`, `log`, `generate` and `answer`. The arms are not: the first lies in the run
+/// TOML. The free keys are `run.{name,dir,device}`, `train.steps`, `eval.{every,limit}`,
+/// `soft.cold_stop` with its two numbers, and the sections `save`, `log`, `generate`, `think` and `answer`. The arms are not: the first lies in the run
 /// directory itself, and another first one would go on from its checkpoints.
 ///
 /// # Errors

@@ -135,6 +135,7 @@ fn any_config() -> impl Strategy<Value = PipelineConfig> {
             max_top_k,
             noise: Noise::None,
             order,
+            ..PipelineConfig::default()
         },
     )
 }

@@ -8,6 +8,7 @@ const D_MODEL: usize = 3;
 
 fn configs() -> Vec<PipelineConfig> {
     let noise = Noise::Gumbel { temperature: 0.6 };
+    let inputs = Feed::Inputs { beta: 0.8 };
     let warm = PipelineConfig { temperature: 1.7, noise, ..Default::default() };
     let filters_first = vec![MinP, TopK, Temperature, TopP, NoiseStage];
     vec![
@@ -15,7 +16,11 @@ fn configs() -> Vec<PipelineConfig> {
         warm.clone(),
         PipelineConfig { top_k: 5, ..warm.clone() },
         PipelineConfig { top_k: 9, top_p: 0.9, min_p: 0.05, max_top_k: 6, ..warm.clone() },
-        PipelineConfig { top_p: 0.8, min_p: 0.02, order: filters_first, ..warm },
+        PipelineConfig { top_p: 0.8, min_p: 0.02, order: filters_first, ..warm.clone() },
+        PipelineConfig { norm_match: NormMatch::L2, ..warm.clone() },
+        PipelineConfig { top_k: 5, norm_match: NormMatch::Rms, ..warm },
+        PipelineConfig { feed: inputs, ..Default::default() },
+        PipelineConfig { feed: inputs, top_k: 5, norm_match: NormMatch::L2, ..Default::default() },
     ]
 }
 
@@ -25,7 +30,7 @@ fn gradients_are_those_of_finite_differences() {
     let embedding = spread(22, TOKENS * D_MODEL, 3.0);
     for config in configs() {
         let pipeline = pipeline(config);
-        let loss = |z, e| loss_of(pipeline.apply(z, &keys(2)).fed.mix(e));
+        let loss = |z, e| loss_of(pipeline.mix(pipeline.apply(z, &keys(2)).fed, &e).0);
         assert_gradient(&logits, [2, TOKENS], |z| loss(z, leaf(&embedding, [TOKENS, D_MODEL])));
         assert_gradient(&embedding, [TOKENS, D_MODEL], |e| loss(leaf(&logits, [2, TOKENS]), e));
     }
@@ -43,8 +48,8 @@ fn impossible_tokens_leave_values_and_gradients_finite() {
             let device = Device::flex().autodiff();
             let z = float_tensor(logits.clone(), [2, TOKENS], &device, dtype).require_grad();
             let e = float_tensor(embedding.clone(), [TOKENS, D_MODEL], &device, dtype);
-            let fed = pipeline(config.clone()).apply(z.clone(), &keys(2)).fed;
-            let mixture = fed.mix(e);
+            let pipeline = pipeline(config.clone());
+            let (mixture, _) = pipeline.mix(pipeline.apply(z.clone(), &keys(2)).fed, &e);
             assert!(host_values(mixture.clone()).iter().all(|x| x.is_finite()), "{config:?}");
             let grads = loss_of(mixture).backward();
             let grad = host_values(z.grad(&grads).expect("tracked"));

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::super::{
-    Arm, Config, Loader, Mode, Origin, Paths, QUICKSTART, Stage, TaskName, fields, json_schema,
+    Arm, Config, Loader, Mode, Origin, Paths, Preset, QUICKSTART, Soft, SpanKind, Stage, TaskName,
+    fields, json_schema,
 };
 use super::{config, load};
 
@@ -103,8 +104,8 @@ fn the_hash_changes_with_every_value() {
 #[test]
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
-    assert_eq!(known.sections.len(), 15);
-    assert_eq!(known.keys.len(), 60);
+    assert_eq!(known.sections.len(), 17);
+    assert_eq!(known.keys.len(), 91);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }
@@ -258,8 +259,72 @@ fn the_default_pipeline_is_that_of_soft_core() {
             Transform::TopP,
             Transform::Noise,
         ],
+        ..soft_core::PipelineConfig::default()
     };
     assert_eq!(soft.pipeline(), expected);
+}
+
+#[test]
+fn feeding_norm_matching_and_cold_stop_reach_the_pipeline() {
+    use soft_core::{Feed, Noise, NormMatch};
+    let soft = |text: &str| config(&format!("[soft]\n{text}")).soft;
+    let pipeline = |text: &str| soft(text).pipeline();
+    let noise = pipeline("noise = \"dirichlet\"\nnoise_concentration = 2.5").noise;
+    assert_eq!(noise, Noise::Dirichlet { concentration: 2.5 });
+    assert_eq!(pipeline("feed = \"inputs\"\nbeta = 0.5").feed, Feed::Inputs { beta: 0.5 });
+    assert_eq!(pipeline("feed = \"samples\"").feed, Feed::Samples { count: 3 });
+    assert_eq!(pipeline("norm_match = \"l2\"").norm_match, NormMatch::L2);
+    assert_eq!(pipeline("norm_match = \"rms\"").norm_match, NormMatch::Rms);
+    assert_eq!(soft("").cold_stop(), None);
+    let cold = soft("cold_stop = true\ncold_stop_length = 7").cold_stop().expect("on");
+    assert_eq!((cold.entropy, cold.length), (0.01, 7));
+}
+
+#[test]
+fn a_preset_is_under_every_source_but_the_model() {
+    // The preset of a model is in its values already.
+    let own = "[soft]\npreset = \"multiplex\"\ntop_k = 7\nmin_p = 0.5\n";
+    let file = "[soft]\npreset = \"soft-thinking\"\ntop_p = 0.5\n";
+    let load = |overrides: &[&str]| {
+        Loader::new().model(own).text("my.toml", file).overrides(overrides).load().unwrap()
+    };
+    let resolved = load(&["soft.max_top_k=4"]);
+    let soft = &resolved.config.soft;
+    assert_eq!((soft.top_k, soft.top_p, soft.min_p, soft.max_top_k), (30, 0.5, 0.001, 4));
+    assert_eq!(resolved.config.think.span, SpanKind::Tags);
+    assert_eq!((resolved.config.answer.mode, resolved.config.answer.top_k), (Mode::Hard, 30));
+    assert!(resolved.origin("soft.top_k").to_string().starts_with("preset soft-thinking:"));
+    let none = load(&["soft.preset=none"]);
+    assert_eq!((none.config.soft.top_k, none.config.soft.top_p), (7, 0.5));
+    let again = Loader::new().text("a", resolved.config.to_toml()).load().unwrap();
+    assert_eq!(again.config, resolved.config);
+}
+
+#[test]
+fn every_preset_loads_and_differs_from_the_defaults() {
+    for preset in Preset::ALL {
+        let loaded = config(&format!("[soft]\npreset = \"{preset}\""));
+        let plain = Soft { preset, ..Soft::default() };
+        assert_ne!(loaded.soft, plain, "{preset}");
+        assert!(preset.toml().starts_with("# ") && preset.toml().contains("arXiv:"), "{preset}");
+        // Whatever a model's own settings were, none of them is left.
+        let own = "[soft]\nnoise = \"gumbel\"\ntemperature = 0.0\ntop_k = 3\nnorm_match = \"l2\"\n\
+                   cold_stop = true\norder = [\"temperature\", \"top_k\", \"noise\"]";
+        let over = Loader::new().model(own).overrides([format!("soft.preset={preset}")]).load();
+        assert_eq!(over.unwrap_or_else(|e| panic!("{e}")).config, loaded, "{preset}");
+    }
+    let error = Loader::new().overrides(["soft.preset=soft-thinkin"]).load().unwrap_err();
+    assert!(error.to_string().contains("did you mean \"soft-thinking\"?"), "{error}");
+}
+
+#[test]
+fn the_answer_is_hard_unless_it_says_otherwise() {
+    let answer = |text: &str| config(&format!("think = {{span = \"tags\"}}\n{text}")).answer;
+    assert_eq!(answer("").mode, Mode::Hard);
+    let some = answer("[answer]\ntemperature = 0.5");
+    assert_eq!((some.mode, some.temperature), (Mode::Hard, 0.5));
+    assert_eq!(answer("[answer]\nmode = \"soft\"").mode, Mode::Soft);
+    assert_eq!(config("[soft]\ntop_k = 3").answer.top_k, 0, "the sections are apart");
 }
 
 #[test]

@@ -59,20 +59,13 @@ fn a_name_of_another_trainer_is_answered_with_ours() {
 
 #[test]
 fn a_planned_key_is_refused_as_not_there_yet() {
-    for key in [
-        "soft.cold_stop",
-        "soft.norm_match",
-        "soft.preset",
-        "answer.temperature",
-        "adapter.kind",
-        "eval.data",
-    ] {
+    for key in ["grpo.group", "adapter.kind", "eval.data"] {
         let expected =
             format!("command line: unknown key `{key}`; it is planned and not there yet");
         assert_eq!(override_message(&format!("{key}=1")), expected);
     }
-    let expected = "my.toml:1:2: unknown key `answer`; it is planned and not there yet";
-    assert_eq!(message("[answer]\ntop_k = 5\ntop_p = 0.5"), expected);
+    let expected = "my.toml:1:2: unknown key `adapter`; it is planned and not there yet";
+    assert_eq!(message("[adapter]\nkind = \"lora\"\nrank = 5"), expected);
 }
 
 #[test]
@@ -178,6 +171,22 @@ fn settings_that_contradict_are_refused() {
         (
             "[soft]\nnoise = \"gumbel\"\norder = [\"noise\", \"temperature\"]",
             "my.toml:3:9: `soft.order`: order has temperature after noise; noise comes after every filter, so name it last",
+        ),
+        (
+            "think = {span = \"tags\"}\n[answer]\ntop_k = 2\norder = []",
+            "my.toml:3:9: `answer.top_k` is 2 and `answer.order` leaves \"top_k\" out; expected it there, or off",
+        ),
+        (
+            "[soft]\nnoise = \"gumbel\"\nfeed = \"samples\"",
+            "my.toml:3:8: `soft.feed`: feed draws tokens and noise is on; switch one of them off",
+        ),
+        (
+            "[answer]\npreset = \"multiplex\"",
+            "my.toml:2:10: `answer.preset` is \"multiplex\"; expected it as `soft.preset`, which sets `answer` too",
+        ),
+        (
+            "[answer]\ntemperature = 0.5",
+            "my.toml:2:15: `answer.temperature` is set and `think.span` is \"everywhere\", which leaves no answer; expected \"first\" or \"tags\"",
         ),
         (
             "[soft]\ntemperature = 1e-40",

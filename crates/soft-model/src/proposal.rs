@@ -1,0 +1,124 @@
+//! What a pipeline makes of a step's logits for every row, and what it believed.
+
+use burn::tensor::Tensor;
+use soft_core::{
+    Distribution, Feed, Noise, NoiseKey, PipelineConfig, SoftPipeline, SoftToken, host_values,
+};
+
+use crate::record::{Mode, SoftInput};
+
+/// A pipeline, and the one whose beliefs its records show.
+#[derive(Debug)]
+pub(crate) struct Sampler<'a> {
+    pipeline: &'a SoftPipeline,
+    /// At temperature 0 all weight is on one token: records show the beliefs at temperature 1,
+    /// as the entropy does.
+    belief: Option<SoftPipeline>,
+}
+
+/// What may be fed after a step.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    token: SoftToken,
+    /// `[batch, d_model]`, where some row feeds it.
+    pub(crate) mixture: Option<Tensor<2>>,
+    /// A draw of each row, where one is needed.
+    drawn: Option<Vec<u32>>,
+    /// The draw of hard rows, the heaviest token fed by soft ones: of equally heavy ones the draw.
+    pub(crate) chosen: Vec<u32>,
+}
+
+/// What a step believed, row by row, on the host.
+#[derive(Debug)]
+pub(crate) struct Believed {
+    pub(crate) drawn: Vec<u32>,
+    pub(crate) entropy: Vec<f64>,
+    pub(crate) top: Vec<Vec<(u32, f64)>>,
+    pub(crate) kept_mass: Vec<f64>,
+    pub(crate) fed: Option<Vec<Vec<(u32, f64)>>>,
+    pub(crate) inputs: Vec<SoftInput>,
+}
+
+impl<'a> Sampler<'a> {
+    pub(crate) fn new(pipeline: &'a SoftPipeline) -> Self {
+        Self { pipeline, belief: belief(pipeline) }
+    }
+
+    /// The proposal for rows of these modes; `draws` asks for a draw of soft rows too.
+    pub(crate) fn propose(
+        &self,
+        logits: Tensor<2>,
+        keys: &[NoiseKey],
+        modes: &[Mode],
+        embedding: &Tensor<2>,
+        draws: bool,
+    ) -> Proposal {
+        let pipeline = self.pipeline;
+        let mut token = pipeline.apply(logits, keys);
+        let any = |wanted| modes.contains(&wanted);
+        let mixture = any(Mode::Soft).then(|| {
+            let (mixture, fed) = pipeline.mix(token.fed.clone(), embedding);
+            token.fed = fed;
+            mixture
+        });
+        // Samples often weigh the same: the lowest id would then stand for them far too often.
+        let ties = matches!(pipeline.config().feed, Feed::Samples { .. });
+        let draws = draws || ties || any(Mode::Hard);
+        let drawn = draws.then(|| pipeline.draw(&token.probs, keys));
+        let told = if ties { usize::MAX } else { 1 };
+        let heaviest = if any(Mode::Soft) { token.fed.to_rows(told) } else { Vec::new() };
+        let chosen = modes
+            .iter()
+            .enumerate()
+            .map(|(row, mode)| match (mode, &drawn) {
+                (Mode::Hard, Some(drawn)) => drawn[row],
+                (_, drawn) => {
+                    let entries = &heaviest[row];
+                    let tied = entries.iter().take_while(|entry| entry.1 == entries[0].1);
+                    let drawn = drawn.as_ref().map(|drawn| drawn[row]);
+                    let draw = tied.map(|entry| entry.0).find(|&id| Some(id) == drawn);
+                    draw.unwrap_or(entries[0].0)
+                }
+            })
+            .collect();
+        Proposal { token, mixture, drawn, chosen }
+    }
+
+    /// Entropy of each row, in nats.
+    pub(crate) fn entropy(&self, logits: Tensor<2>) -> Vec<f64> {
+        host_values(self.pipeline.entropy_nats(logits))
+    }
+
+    /// Reads what the step believed: the one place of the decode loop that waits for more than a
+    /// token. `top` bounds what is told of the whole vocabulary.
+    pub(crate) fn believed(&self, logits: Tensor<2>, proposal: &Proposal, top: usize) -> Believed {
+        let token = &proposal.token;
+        let probs = match &self.belief {
+            Some(belief) => belief.apply(logits.clone(), &[]).probs,
+            None => token.probs.clone(),
+        };
+        let differs = self.pipeline.alters() || self.belief.is_some();
+        Believed {
+            drawn: proposal.drawn.clone().unwrap_or_default(),
+            entropy: self.entropy(logits.clone()),
+            top: probs.to_rows(top),
+            kept_mass: host_values(self.pipeline.kept_mass(logits, &probs)),
+            fed: differs.then(|| match &token.fed {
+                Distribution::Dense(_) => token.fed.to_rows(top),
+                // The few tokens that are fed are all told, however few entries are asked for.
+                Distribution::Sparse { .. } => token.fed.to_rows(usize::MAX),
+            }),
+            inputs: SoftInput::rows(&token.fed),
+        }
+    }
+}
+
+/// The pipeline at temperature 1 and without noise, where the temperature is 0.
+fn belief(pipeline: &SoftPipeline) -> Option<SoftPipeline> {
+    let config = pipeline.config();
+    if config.temperature > 0.0 {
+        return None;
+    }
+    let (noise, feed) = (Noise::None, Feed::Mixture);
+    SoftPipeline::new(PipelineConfig { temperature: 1.0, noise, feed, ..config.clone() }).ok()
+}
