@@ -83,6 +83,20 @@ fn a_checkpoint_to_go_on_from_that_is_not_of_the_run_is_refused() {
 }
 
 #[test]
+fn a_run_that_began_before_a_key_existed_goes_on_with_its_default() {
+    let runs = Runs::temporary();
+    let run = runs.train("run", &["train.steps=3"]).run_dir;
+    let path = run.join("config.toml");
+    let text = String::from_utf8(read(&path)).expect("UTF-8");
+    let older: Vec<&str> = text.lines().filter(|line| !line.starts_with("norm_match")).collect();
+    assert!(older.len() < text.lines().count());
+    fs::write(&path, older.join("\n")).expect("written");
+    let error = runs.error("run", &["train.steps=5", "soft.norm_match=l2"], Resume::Auto);
+    assert!(error.to_string().contains("soft.norm_match"), "{error}");
+    runs.resumed("run", &["train.steps=5"], Resume::Auto);
+}
+
+#[test]
 fn a_run_goes_on_with_the_data_it_began_with_and_no_other() {
     let runs = Runs::temporary();
     let data = write_counting_lines(&runs, true);

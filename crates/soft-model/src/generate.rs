@@ -187,8 +187,9 @@ impl<'a> Decoder<'a> {
             modes.iter().zip(&thinks).map(|(&m, &t)| if t { m } else { answer_mode }).collect();
         let proposals = [true, false].map(|phase| {
             let sampler = self.sampler(phase)?;
-            let draws = self.options.record;
-            let propose = || sampler.propose(logits.clone(), &keys, &modes, &self.embedding, draws);
+            let own = modes.iter().zip(&thinks).map(|(&mode, &t)| (t == phase).then_some(mode));
+            let (own, draws): (Vec<_>, _) = (own.collect(), self.options.record);
+            let propose = || sampler.propose(logits.clone(), &keys, &own, &self.embedding, draws);
             thinks.contains(&phase).then(propose)
         });
         let tokens = (0..modes.len())

@@ -25,6 +25,7 @@ pub(crate) struct Proposal {
     /// A draw of each row, where one is needed.
     drawn: Option<Vec<u32>>,
     /// The draw of hard rows, the heaviest token fed by soft ones: of equally heavy ones the draw.
+    /// Without meaning for a row of another sampler.
     pub(crate) chosen: Vec<u32>,
 }
 
@@ -44,18 +45,19 @@ impl<'a> Sampler<'a> {
         Self { pipeline, belief: belief(pipeline) }
     }
 
-    /// The proposal for rows of these modes; `draws` asks for a draw of soft rows too.
+    /// The proposal for rows of these modes, none where another sampler has the row: nothing is
+    /// mixed or drawn for those alone. `draws` asks for a draw of soft rows too.
     pub(crate) fn propose(
         &self,
         logits: Tensor<2>,
         keys: &[NoiseKey],
-        modes: &[Mode],
+        modes: &[Option<Mode>],
         embedding: &Tensor<2>,
         draws: bool,
     ) -> Proposal {
         let pipeline = self.pipeline;
         let mut token = pipeline.apply(logits, keys);
-        let any = |wanted| modes.contains(&wanted);
+        let any = |wanted| modes.contains(&Some(wanted));
         let mixture = any(Mode::Soft).then(|| {
             let (mixture, fed) = pipeline.mix(token.fed.clone(), embedding);
             token.fed = fed;
@@ -71,8 +73,9 @@ impl<'a> Sampler<'a> {
             .iter()
             .enumerate()
             .map(|(row, mode)| match (mode, &drawn) {
-                (Mode::Hard, Some(drawn)) => drawn[row],
-                (_, drawn) => {
+                (None, _) => 0,
+                (Some(Mode::Hard), Some(drawn)) => drawn[row],
+                (Some(_), drawn) => {
                     let entries = &heaviest[row];
                     let tied = entries.iter().take_while(|entry| entry.1 == entries[0].1);
                     let drawn = drawn.as_ref().map(|drawn| drawn[row]);

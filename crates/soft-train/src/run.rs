@@ -240,3 +240,15 @@ fn table(
         next,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_split_or_expand_it() {
+        assert_eq!(shell_word("runs/a-1/step_2,3=4"), "runs/a-1/step_2,3=4");
+        assert_eq!(shell_word("my runs/$HOME"), "'my runs/$HOME'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+    }
+}

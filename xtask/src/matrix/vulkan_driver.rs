@@ -105,6 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_driver_counts_for_its_own_card() {
+        let card = |name: &str| card_of(&Path::new("/usr/share/vulkan/icd.d").join(name));
+        assert_eq!(card("nvidia_icd.json"), Some("/dev/nvidia0"));
+        assert_eq!(card("radeon_icd.x86_64.json"), Some("/dev/dri/renderD128"));
+        assert_eq!(card("dzn_icd.x86_64.json"), Some("/dev/dxg"));
+        assert_eq!(card("lvp_icd.x86_64.json"), None, "the software driver is for none");
+    }
+
+    #[test]
     fn only_mesas_cpu_driver_counts() {
         assert!(is_software(Path::new("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")));
         assert!(!is_software(Path::new("/usr/share/vulkan/icd.d/radeon_icd.x86_64.json")));

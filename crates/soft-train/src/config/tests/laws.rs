@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::super::{
-    Arm, Config, Loader, Mode, Origin, Paths, Preset, QUICKSTART, Soft, SpanKind, Stage, TaskName,
-    fields, json_schema,
+    Arm, Config, FeedKind, Loader, Mode, Origin, Paths, Preset, QUICKSTART, Soft, SpanKind, Stage,
+    TaskName, fields, json_schema,
 };
 use super::{config, load};
 
@@ -298,6 +298,9 @@ fn a_preset_is_under_every_source_but_the_model() {
     assert_eq!((none.config.soft.top_k, none.config.soft.top_p), (7, 0.5));
     let again = Loader::new().text("a", resolved.config.to_toml()).load().unwrap();
     assert_eq!(again.config, resolved.config);
+    let alone = Loader::new().model(own).load().unwrap().config;
+    assert_eq!((alone.soft.top_k, alone.soft.feed), (7, FeedKind::Mixture));
+    assert_eq!(alone.think.span, SpanKind::Everywhere);
 }
 
 #[test]
