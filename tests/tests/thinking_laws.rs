@@ -118,6 +118,15 @@ fn a_closing_tag_is_fed_hard_and_ends_the_thought_of_its_row_alone() {
 }
 
 #[test]
+fn a_tag_outside_the_vocabulary_is_refused_before_anything_is_generated() {
+    for tags in [Span::Tags { open: None, close: 20 }, Span::Tags { open: Some(20), close: 3 }] {
+        let options = options(soft_config(), Some(thinking(tags, None)));
+        let made = generate(&model(), &prompts(), &|_, _| Mode::Soft, &options, &mut |_, _| {});
+        assert_eq!(made.expect_err("there are 20 tokens").exit_code(), 4);
+    }
+}
+
+#[test]
 fn a_cold_stop_closes_the_thought_or_ends_the_row() {
     let always = Some(ColdStop { entropy: f64::INFINITY, length: 3 });
     let never = Some(ColdStop { entropy: 0.0, length: 1 });

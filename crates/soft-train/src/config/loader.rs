@@ -18,7 +18,7 @@ const MAX_EXTENDS: usize = 16;
 /// The sources of a configuration; [`Loader::load`] makes one of them.
 ///
 /// Whatever the order of the calls, the precedence is: defaults, the model's own settings, the
-/// preset that any source names, the file that a file extends, the file, environment variables, overrides, flags. Among overrides
+/// preset that any source after it names (a model's own values are resolved already), the file that a file extends, the file, environment variables, overrides, flags. Among overrides
 /// and among flags the later call wins. A list is replaced as a whole.
 #[derive(Debug, Default)]
 pub struct Loader {

@@ -129,8 +129,6 @@ fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
     let mut table = toml::Table::new();
     let soft = if arm == Arm::Soft {
         let mut soft = toml::Table::try_from(&config.soft).unwrap_or_default();
-        // Its values are all there; named again, it would take the place of those that were changed.
-        soft.remove("preset");
         soft.insert("mode".to_owned(), "soft".into());
         soft
     } else {
