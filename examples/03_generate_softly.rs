@@ -17,7 +17,7 @@
 
 use burn::tensor::{DType, Device};
 use soft_core::{PipelineConfig, SoftPipeline};
-use soft_model::{GenerateOptions, Mode, ModelFiles, Tokenizer, Transformer, generate};
+use soft_model::{GenerateOptions, Manner, Mode, ModelFiles, Tokenizer, Transformer, generate};
 use soft_train::config::Model;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,24 +28,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let temperature = if tokenizer.is_some() { 0.7 } else { 0.15 }; // random weights say little
     let config = PipelineConfig { temperature, top_k: 10, ..PipelineConfig::default() };
     let options = GenerateOptions {
-        pipeline: SoftPipeline::new(config)?,
-        thinking: None,
+        thoughts: Manner::new(SoftPipeline::new(config)?, Mode::Soft),
         max_new: 3,
-        eos_ids: Vec::new(),
-        seed: 0,
-        first_row: 0,
         record: true,
         top: 3,
+        ..GenerateOptions::default()
     };
     for mode in [Mode::Soft, Mode::Hard] {
         println!("{mode:?}");
-        generate(&model, std::slice::from_ref(&prompt), &|_, _| mode, &options, &mut |_, step| {
-            print!("  entropy {:.3} nats:", step.entropy_nats);
-            for &(id, weight) in &step.top {
-                print!(" {:?} {weight:.3}", token(id).unwrap_or(id.to_string()));
-            }
-            println!();
-        })?;
+        generate(
+            &model,
+            std::slice::from_ref(&prompt),
+            &|_, _| mode,
+            &options,
+            &mut |_, _, step| {
+                let Some(step) = step else { return };
+                print!("  entropy {:.3} nats:", step.entropy_nats);
+                for &(id, weight) in &step.top {
+                    print!(" {:?} {weight:.3}", token(id).unwrap_or(id.to_string()));
+                }
+                println!();
+            },
+        )?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Four tokens of a tiny decoder, soft and hard.
 
 use soft_core::{Distribution, PipelineConfig, SoftPipeline, host_values};
-use soft_model::{GenerateOptions, Generation, Mode, Transformer, generate, replay};
+use soft_model::{GenerateOptions, Generation, Manner, Mode, Transformer, generate, replay};
 
 use crate::tiny::{PROMPTS, VOCAB, model};
 use crate::{assert_values_close, device};
@@ -11,17 +11,16 @@ const NEW: usize = 4;
 /// Generates and records [`NEW`] tokens after each of the prompts.
 pub(crate) fn run(model: &Transformer, mode: Mode, settings: PipelineConfig) -> Vec<Generation> {
     let options = GenerateOptions {
-        pipeline: SoftPipeline::new(settings).expect("valid settings"),
-        thinking: None,
+        thoughts: Manner::new(SoftPipeline::new(settings).expect("valid settings"), Mode::Soft),
         max_new: NEW,
-        eos_ids: Vec::new(),
         seed: 9,
-        first_row: 0,
         record: true,
+        keep_inputs: true,
         top: VOCAB,
+        ..GenerateOptions::default()
     };
     let prompts = PROMPTS.map(<[u32]>::to_vec);
-    generate(model, &prompts, &|_, _| mode, &options, &mut |_, _| {}).expect("valid prompts")
+    generate(model, &prompts, &|_, _| mode, &options, &mut |_, _, _| {}).expect("valid prompts")
 }
 
 #[test]

@@ -4,8 +4,8 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
 use soft_core::{Distribution, Noise, PipelineConfig, SoftPipeline, float_tensor, host_values};
 use soft_model::{
-    Error, Family, GenerateOptions, Generation, Mode, ModelConfig, ModelFiles, SoftInput, Stop,
-    Transformer, generate, replay, save_safetensors,
+    Error, Family, GenerateOptions, Generation, Manner, Mode, ModelConfig, ModelFiles, SoftInput,
+    Stop, Transformer, generate, replay, save_safetensors,
 };
 use soft_tests::{device, every_family, lively_model, tiny_config};
 
@@ -22,14 +22,13 @@ fn llama() -> Transformer {
 fn options(config: PipelineConfig) -> GenerateOptions {
     let pipeline = SoftPipeline::new(config).expect("valid settings");
     GenerateOptions {
-        pipeline,
-        thinking: None,
+        thoughts: Manner::new(pipeline, Mode::Soft),
         max_new: 6,
-        eos_ids: Vec::new(),
         seed: 3,
-        first_row: 0,
         record: true,
+        keep_inputs: true,
         top: VOCAB,
+        ..GenerateOptions::default()
     }
 }
 
@@ -48,7 +47,7 @@ fn run(
     options: &GenerateOptions,
 ) -> Vec<Generation> {
     let prompts: Vec<Vec<u32>> = prompts.iter().map(|ids| ids.to_vec()).collect();
-    generate(model, &prompts, &mode, options, &mut |_, _| {}).expect("the prompts fit")
+    generate(model, &prompts, &mode, options, &mut |_, _, _| {}).expect("the prompts fit")
 }
 
 fn soft(_: usize, _: usize) -> Mode {
@@ -218,7 +217,7 @@ fn a_replay_of_the_recorded_inputs_gives_the_rollouts_beliefs() {
                     let logits = replay(&model, prompt, &row.inputs[..5]);
                     let logits = logits.narrow(0, prompt.len() - 1, 6);
                     let what = format!("{name} {mode_name}");
-                    assert_replayed(&what, &options.pipeline, logits, row, 1e-5);
+                    assert_replayed(&what, &options.thoughts.pipeline, logits, row, 1e-5);
                 }
             }
         }
@@ -256,7 +255,7 @@ fn prompts_over_one_chunk_are_continued_as_after_one_pass() {
         let out = run(&model, &prompts, mixed, &options);
         for (prompt, row) in prompts.iter().zip(&out) {
             let logits = replay(&model, prompt, &row.inputs[..5]).narrow(0, prompt.len() - 1, 6);
-            assert_replayed(name, &options.pipeline, logits, row, 1e-4);
+            assert_replayed(name, &options.thoughts.pipeline, logits, row, 1e-4);
         }
     }
 }
@@ -324,7 +323,9 @@ fn a_step_records_what_it_believed_chose_and_fed() {
         let mut seen = Vec::new();
         let prompts: Vec<Vec<u32>> = PROMPTS.iter().map(|ids| ids.to_vec()).collect();
         let config = noisy();
-        let out = generate(&model, &prompts, &mixed, &options(config), &mut |row, step| {
+        let out = generate(&model, &prompts, &mixed, &options(config), &mut |row, token, step| {
+            let step = step.expect("steps are recorded");
+            assert_eq!(step.token_id, token);
             seen.push((row, step.clone()));
         })
         .expect("the prompts fit");
@@ -372,7 +373,8 @@ fn without_a_record_the_tokens_are_the_same() {
         for mode in [soft as fn(usize, usize) -> Mode, hard, mixed] {
             let model = llama();
             let kept = run(&model, &PROMPTS, mode, &options(config.clone()));
-            let silent = GenerateOptions { record: false, ..options(config.clone()) };
+            let silent =
+                GenerateOptions { record: false, keep_inputs: false, ..options(config.clone()) };
             let silent = run(&model, &PROMPTS, mode, &silent);
             for (kept, silent) in kept.iter().zip(&silent) {
                 assert_eq!(kept.token_ids, silent.token_ids);
@@ -438,7 +440,7 @@ fn a_prompt_that_cannot_be_run_is_refused_before_anything_runs() {
     let model = llama();
     let refused = |prompts: &[Vec<u32>]| {
         let options = options(plain());
-        generate(&model, prompts, &soft, &options, &mut |_, _| panic!("nothing may run"))
+        generate(&model, prompts, &soft, &options, &mut |_, _, _| panic!("nothing may run"))
             .expect_err("refused")
     };
     let none = refused(&[]);
@@ -454,7 +456,7 @@ fn a_prompt_that_cannot_be_run_is_refused_before_anything_runs() {
         panic!("{long}");
     };
     let prefixed = model.clone().with_prefix(4, 5).expect("4 of 64 positions");
-    let long = generate(&prefixed, &[vec![2; 61]], &soft, &options(plain()), &mut |_, _| {});
+    let long = generate(&prefixed, &[vec![2; 61]], &soft, &options(plain()), &mut |_, _, _| {});
     assert!(matches!(long, Err(Error::PromptTooLong { len: 61, prefix_len: 4, .. })));
 }
 

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
 use soft_core::{Feed, GuidanceForm, Noise, NormMatch, PipelineConfig, SoftPipeline, host_values};
-use soft_model::{Family, GenerateOptions, Mode, Transformer, generate};
+use soft_model::{Family, GenerateOptions, Manner, Mode, Transformer, generate};
 use soft_tests::{ragged_batch, tiny_model};
 use soft_train::batch::Batch;
 use soft_train::example::Example;
@@ -158,18 +158,16 @@ fn a_free_rollout_believes_what_a_generation_believes() {
         let context = StepContext { guidance: 0.0, dropout: 0.0, step: 0, ..context };
         let trained = run(&Sequential { segment: 2, truncate: 0 }, &model, &batch, &context);
         let options = GenerateOptions {
-            pipeline: context.pipeline.clone(),
-            thinking: None,
+            thoughts: Manner::new(context.pipeline.clone(), Mode::Soft),
             max_new: thoughts,
-            eos_ids: Vec::new(),
             seed: context.seed,
-            first_row: 0,
             record: true,
-            top: 5,
+            keep_inputs: true,
+            ..GenerateOptions::default()
         };
         let frozen = model.valid();
         let made =
-            generate(&frozen, &[prompt.to_vec()], &|_, _| Mode::Soft, &options, &mut |_, _| {});
+            generate(&frozen, &[prompt.to_vec()], &|_, _| Mode::Soft, &options, &mut |_, _, _| {});
         let made = &made.expect("it fits")[0];
         let generated: f64 = made.steps.iter().map(|step| step.entropy_nats).sum();
         assert!((trained.entropy - generated).abs() < 1e-9, "{} {generated}", trained.entropy);

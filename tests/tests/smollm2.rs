@@ -7,8 +7,8 @@ use burn::tensor::{DType, Device};
 use serde_json::Value;
 use soft_core::{PipelineConfig, SoftPipeline};
 use soft_model::{
-    GenerateOptions, Message, Mode, ModelConfig, ModelFiles, Positions, Tokenizer, Transformer,
-    generate, score,
+    GenerateOptions, Manner, Message, Mode, ModelConfig, ModelFiles, Positions, Tokenizer,
+    Transformer, generate, score,
 };
 use soft_tests::smollm2;
 
@@ -137,14 +137,13 @@ fn greedy(max_new: usize, eos_ids: Vec<u32>) -> GenerateOptions {
     let config = PipelineConfig { temperature: 0.0, ..PipelineConfig::default() };
     let pipeline = SoftPipeline::new(config).expect("valid settings");
     GenerateOptions {
-        pipeline,
-        thinking: None,
+        thoughts: Manner::new(pipeline, Mode::Soft),
         max_new,
         eos_ids,
-        seed: 0,
-        first_row: 0,
         record: true,
+        keep_inputs: true,
         top: 5,
+        ..GenerateOptions::default()
     }
 }
 
@@ -157,7 +156,7 @@ fn greedy_continuations_are_the_oracles_alone_and_in_one_batch() {
     let longest = expected.iter().map(Vec::len).max().unwrap_or(0);
     let options = greedy(longest, smol.files.generation.eos_ids.clone());
     let run = |prompts: &[Vec<u32>]| {
-        generate(&smol.model, prompts, &|_, _| Mode::Hard, &options, &mut |_, _| {})
+        generate(&smol.model, prompts, &|_, _| Mode::Hard, &options, &mut |_, _, _| {})
             .expect("the prompts fit")
     };
     let together = run(&prompts);
@@ -182,13 +181,14 @@ fn a_soft_generation_is_replayed_by_one_parallel_pass() {
     let prompt = ids(&cases(&smol.golden)[0]["input_ids"]);
     let config = PipelineConfig { top_k: 10, ..PipelineConfig::default() };
     let pipeline = SoftPipeline::new(config).expect("valid settings");
-    let options = GenerateOptions { pipeline, max_new: 6, ..greedy(6, Vec::new()) };
+    let options =
+        GenerateOptions { thoughts: Manner::new(pipeline, Mode::Soft), ..greedy(6, Vec::new()) };
     let out = generate(
         &smol.model,
         std::slice::from_ref(&prompt),
         &|_, _| Mode::Soft,
         &options,
-        &mut |_, _| {},
+        &mut |_, _, _| {},
     )
     .expect("the prompt fits");
     let fed = &out[0].inputs[..5];

@@ -4,8 +4,8 @@
 use burn::tensor::DType;
 use soft_core::{Feed, Noise, NormMatch, PipelineConfig, SoftPipeline, host_values};
 use soft_model::{
-    ColdStop, Family, GenerateOptions, Generation, Mode, Span, Stop, Thinking, Transformer,
-    generate, replay,
+    ColdStop, Family, Gate, GenerateOptions, Generation, Manner, Mode, Span, Stop, Thinking,
+    Transformer, generate, replay,
 };
 use soft_tests::{device, tiny_model};
 
@@ -23,20 +23,27 @@ fn greedy() -> SoftPipeline {
     pipeline(PipelineConfig { temperature: 0.0, ..Default::default() })
 }
 
-fn thinking(span: Span, cold_stop: Option<ColdStop>) -> Thinking {
-    Thinking { span, cold_stop, answer_cold_stop: None, answer: greedy(), answer_mode: Mode::Hard }
+fn thinking(span: Span) -> Thinking {
+    Thinking { span, gate: Gate::Open, answer: Manner::new(greedy(), Mode::Hard) }
+}
+
+/// A span with a cold stop of its thoughts.
+fn cold(span: Span, cold_stop: Option<ColdStop>) -> GenerateOptions {
+    let mut options = options(soft_config(), Some(thinking(span)));
+    options.thoughts.cold_stop = cold_stop;
+    options
 }
 
 fn options(config: PipelineConfig, thinking: Option<Thinking>) -> GenerateOptions {
     GenerateOptions {
-        pipeline: pipeline(config),
+        thoughts: Manner::new(pipeline(config), Mode::Soft),
         thinking,
         max_new: MAX_NEW,
-        eos_ids: Vec::new(),
         seed: 9,
-        first_row: 0,
         record: true,
+        keep_inputs: true,
         top: 5,
+        ..GenerateOptions::default()
     }
 }
 
@@ -45,7 +52,7 @@ fn model() -> Transformer {
 }
 
 fn run(prompts: &[Vec<u32>], options: &GenerateOptions) -> Vec<Generation> {
-    generate(&model(), prompts, &|_, _| Mode::Soft, options, &mut |_, _| {}).expect("it fits")
+    generate(&model(), prompts, &|_, _| Mode::Soft, options, &mut |_, _, _| {}).expect("it fits")
 }
 
 fn soft_config() -> PipelineConfig {
@@ -67,7 +74,7 @@ fn assert_same(a: &Generation, b: &Generation, what: &str) {
 #[test]
 fn the_first_positions_are_soft_and_the_rest_is_the_answer() {
     let count = 4;
-    let found = run(&prompts(), &options(soft_config(), Some(thinking(Span::First(count), None))));
+    let found = run(&prompts(), &options(soft_config(), Some(thinking(Span::First(count)))));
     let soft = run(&prompts(), &options(soft_config(), None));
     for (row, (found, soft)) in found.iter().zip(&soft).enumerate() {
         let expected: Vec<Mode> =
@@ -79,9 +86,12 @@ fn the_first_positions_are_soft_and_the_rest_is_the_answer() {
             assert_eq!((step.token_id, step.sampled_id), (step.top[0].0, step.top[0].0));
         }
     }
-    let none = run(&prompts(), &options(soft_config(), Some(thinking(Span::First(0), None))));
-    let hard = GenerateOptions { pipeline: greedy(), ..options(soft_config(), None) };
-    let hard = generate(&model(), &prompts(), &|_, _| Mode::Hard, &hard, &mut |_, _| {});
+    let none = run(&prompts(), &options(soft_config(), Some(thinking(Span::First(0)))));
+    let hard = GenerateOptions {
+        thoughts: Manner::new(greedy(), Mode::Hard),
+        ..options(soft_config(), None)
+    };
+    let hard = generate(&model(), &prompts(), &|_, _| Mode::Hard, &hard, &mut |_, _, _| {});
     for (none, hard) in none.iter().zip(&hard.expect("it fits")) {
         assert_same(none, hard, "no thought at all");
     }
@@ -99,8 +109,8 @@ fn a_closing_tag_is_fed_hard_and_ends_the_thought_of_its_row_alone() {
         places.iter().flatten().any(|&t| t > 0 && t + 1 < MAX_NEW) && places.contains(&None)
     });
     let close = close.expect("one of the tokens is such a tag");
-    let tags = Span::Tags { open: None, close };
-    let options = options(soft_config(), Some(thinking(tags, None)));
+    let tags = Span::Tags { open: vec![], close: vec![close] };
+    let options = options(soft_config(), Some(thinking(tags)));
     let found = run(&prompts(), &options);
     for ((found, soft), place) in found.iter().zip(&soft).zip(at(close)) {
         let thought = place.unwrap_or(MAX_NEW);
@@ -119,9 +129,12 @@ fn a_closing_tag_is_fed_hard_and_ends_the_thought_of_its_row_alone() {
 
 #[test]
 fn a_tag_outside_the_vocabulary_is_refused_before_anything_is_generated() {
-    for tags in [Span::Tags { open: None, close: 20 }, Span::Tags { open: Some(20), close: 3 }] {
-        let options = options(soft_config(), Some(thinking(tags, None)));
-        let made = generate(&model(), &prompts(), &|_, _| Mode::Soft, &options, &mut |_, _| {});
+    for tags in [
+        Span::Tags { open: vec![], close: vec![20] },
+        Span::Tags { open: vec![20], close: vec![3] },
+    ] {
+        let options = options(soft_config(), Some(thinking(tags)));
+        let made = generate(&model(), &prompts(), &|_, _| Mode::Soft, &options, &mut |_, _, _| {});
         assert_eq!(made.expect_err("there are 20 tokens").exit_code(), 4);
     }
 }
@@ -133,22 +146,22 @@ fn a_cold_stop_closes_the_thought_or_ends_the_row() {
     let plain = run(&prompts(), &options(soft_config(), None));
     let reached = |id: &u32| plain.iter().any(|row| row.token_ids[..3].contains(id));
     let close = (0..20).find(|id| !reached(id)).expect("twenty tokens, twelve steps");
-    let tags = Span::Tags { open: None, close };
-    for found in run(&prompts(), &options(soft_config(), Some(thinking(tags, always)))) {
+    let tags = Span::Tags { open: vec![], close: vec![close] };
+    for found in run(&prompts(), &cold(tags, always)) {
         let natural = found.token_ids.iter().position(|&id| id == close).expect("closed");
         assert_eq!(natural, 2, "the third certain step, which no row reaches by itself");
         assert_eq!(found.steps[natural].mode, Mode::Hard);
         assert!(modes(&found)[natural..].iter().all(|&mode| mode == Mode::Hard));
     }
-    let circles = Thinking { answer_cold_stop: always, ..thinking(Span::First(2), None) };
+    let mut circles = thinking(Span::First(2));
+    circles.answer.cold_stop = always;
     for found in run(&prompts(), &options(soft_config(), Some(circles))) {
         assert_eq!((found.stop, found.token_ids.len()), (Stop::ColdStop, 5), "2 and then 3");
     }
-    for found in run(&prompts(), &options(soft_config(), Some(thinking(Span::Everywhere, always))))
-    {
+    for found in run(&prompts(), &cold(Span::Everywhere, always)) {
         assert_eq!((found.stop, found.token_ids.len()), (Stop::ColdStop, 3));
     }
-    let watched = options(soft_config(), Some(thinking(Span::Everywhere, never)));
+    let watched = cold(Span::Everywhere, never);
     for (found, plain) in run(&prompts(), &watched).iter().zip(&plain) {
         assert_same(found, plain, "a threshold of 0 never stops");
     }
@@ -187,7 +200,7 @@ fn a_replay_of_thoughts_and_answer_gives_what_the_generation_believed() {
     ];
     let model = model();
     for config in configs {
-        let options = options(config.clone(), Some(thinking(Span::First(5), None)));
+        let options = options(config.clone(), Some(thinking(Span::First(5))));
         for (prompt, found) in prompts().iter().zip(run(&prompts(), &options)) {
             let logits = replay(&model, prompt, &found.inputs[..MAX_NEW - 1]);
             let entropy = host_values(soft_core::entropy_nats(logits, 1.0));

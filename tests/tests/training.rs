@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use serde_json::json;
 use soft_core::SoftPipeline;
-use soft_model::{GenerateOptions, ModelFiles, Transformer, generate, score};
+use soft_model::{GenerateOptions, Manner, Mode, ModelFiles, Transformer, generate, score};
 use soft_tests::device;
 use soft_tests::runs::{
     Runs, assert_same_outcome, checkpoint, metrics, read, read_json, series, state, tensors,
@@ -383,19 +383,19 @@ fn correct_by_generate(folder: &Path, task: &Mnns, arm: Arm) -> usize {
     let text = files.soft.as_ref().expect("soft_config.toml");
     let config = Loader::new().model(text).load().expect("valid settings").config;
     let options = GenerateOptions {
-        pipeline: SoftPipeline::new(config.soft.pipeline()).expect("valid settings"),
-        thinking: None,
+        thoughts: Manner::new(
+            SoftPipeline::new(config.soft.pipeline()).expect("valid settings"),
+            Mode::Soft,
+        ),
         max_new: config.generate.max_new,
         eos_ids: files.generation.eos_ids.clone(),
         seed: config.run.seed,
-        first_row: 0,
-        record: false,
-        top: 0,
+        ..GenerateOptions::default()
     };
     let mode = config.soft.mode.into();
     let right = task.validation().iter().filter(|problem| {
         let prompt = vec![task.prompt(problem).expect("of this task")];
-        let made = generate(&model, &prompt, &|_, _| mode, &options, &mut |_, _| {});
+        let made = generate(&model, &prompt, &|_, _| mode, &options, &mut |_, _, _| {});
         task.answer_of(arm, &made.expect("it fits")[0].token_ids) == Some(problem.answer)
     });
     right.count()
@@ -478,18 +478,10 @@ fn soft_spans_from_a_file_train_validate_and_generate() {
         let exact = free_running_cross_entropy(&checkpoint(&run, 20), &runs.path("valid.jsonl"));
         assert!((valid[3] - exact).abs() < 1e-5, "{} evaluated, {exact} running freely", valid[3]);
         let (_, model) = open(&checkpoint(&run, 20));
-        let options = GenerateOptions {
-            pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),
-            thinking: None,
-            max_new: 6,
-            eos_ids: Vec::new(),
-            seed: 1,
-            first_row: 0,
-            record: true,
-            top: 5,
-        };
+        let options =
+            GenerateOptions { max_new: 6, seed: 1, record: true, ..GenerateOptions::default() };
         let mode = soft_model::Mode::Soft;
-        let made = generate(&model, &[vec![0, 1]], &|_, _| mode, &options, &mut |_, _| {});
+        let made = generate(&model, &[vec![0, 1]], &|_, _| mode, &options, &mut |_, _, _| {});
         assert_eq!(made.expect("it fits")[0].token_ids.len(), 6);
     }
 }

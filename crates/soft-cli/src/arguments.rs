@@ -39,6 +39,8 @@ pub(crate) enum Verb {
     Train(Train),
     /// Let a model continue prompts, softly or token by token
     Generate(Generate),
+    /// Compare ways of thinking on questions, at equal forward tokens
+    Eval(Eval),
     /// Log-probability of each token of a text
     Score(Score),
     /// Show, explain or describe configurations
@@ -101,6 +103,24 @@ pub(crate) struct Generate {
     /// Write the objects of --json to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint [default: model.path]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Check everything and say what would be run; write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Continue: auto (where the evaluation of this name was stopped, if there is one), or never
+    #[arg(long, value_name = "auto|never", default_value = "never", value_parser = ["auto", "never"])]
+    pub(crate) resume: String,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,16 +1,15 @@
 //! `soft generate`: a model continues prompts, softly or token by token.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
 use serde_json::{Value, json};
-use soft_core::SoftPipeline;
-use soft_model::{
-    GenerateOptions, Generation, ModelFiles, Span, StepRecord, Thinking, Tokenizer, Transformer,
-};
-use soft_train::config::{Config, Resolved, SpanKind};
+use soft_model::{ModelFiles, Tokenizer, Transformer, embedding_norms};
+use soft_train::config::Resolved;
+use soft_train::decoding::{Continuations, Decoding, Search};
+use soft_train::trace::{Context, Row};
 
 use crate::arguments::{Generate, Global};
 use crate::failure::Failure;
@@ -21,8 +20,6 @@ use crate::settings::{Without, device, loader};
 
 /// Prompts that are run at once.
 const BATCH: usize = 16;
-/// Entries of `top` and `fed` in a step.
-const TOP: usize = 10;
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> {
@@ -31,19 +28,34 @@ pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> 
     let rows = prompts.iter().map(|prompt| encode(prompt, &files, resolved.config.generate.chat));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     check_lengths(&rows, files.context())?;
+    let mut decoding = Decoding::new(&resolved.config, &files)?;
+    decoding.options.record = arguments.json || arguments.trace.is_some();
     let model = load(&files, &resolved)?;
-    let mut options = options(&resolved, &files, arguments.json || arguments.trace.is_some())?;
-    let mut sink = Sink::new(arguments, prompts.len() > 1)?;
-    for (prompts, rows) in prompts.chunks(BATCH).zip(rows.chunks(BATCH)) {
-        let mode = resolved.config.soft.mode.into();
-        let progress = Progress::new(format!("generating from {} prompt(s)", rows.len()));
-        let made = soft_model::generate(&model, rows, &|_, _| mode, &options, &mut |_, _| {})?;
-        drop(progress);
-        options.first_row += rows.len() as u32;
-        for ((prompt, ids), generation) in prompts.iter().zip(rows).zip(&made) {
-            sink.write(&Made { prompt, ids, generation, tokenizer: files.tokenizer.as_ref() })?;
+    let norms = match decoding.options.record {
+        true => embedding_norms(&model),
+        false => [0.0; 3],
+    };
+    let context = Context::new(&resolved.config, decoding.name.clone(), norms);
+    let several = prompts.len() > 1;
+    let mut sink = Sink::new(arguments, several, context, files.tokenizer.as_ref())?;
+    let streams = !several && !arguments.json && decoding.search == Search::One;
+    if streams && std::io::stdout().is_terminal() {
+        return stream(&model, &rows, &decoding, &mut sink, &prompts);
+    }
+    let most = (prompts.len() * decoding.options.max_new * decoding.search.rows()) as u64;
+    let progress = Progress::counting(prompts.len() as u64, "generating");
+    for (number, (prompts, rows)) in prompts.chunks(BATCH).zip(rows.chunks(BATCH)).enumerate() {
+        let mut tokens = 0u64;
+        let made = decoding.run(&model, rows, number * BATCH, &mut |_, _, _| {
+            tokens += 1;
+            progress.note(format!("{tokens} tokens of this batch, at most {most} in all"));
+        })?;
+        progress.advance(rows.len() as u64);
+        for ((prompt, ids), made) in prompts.iter().zip(rows).zip(&made) {
+            sink.write(prompt, ids, made)?;
         }
     }
+    drop(progress);
     sink.finish()
 }
 
@@ -55,6 +67,42 @@ fn check_lengths(rows: &[Vec<u32>], context: usize) -> Result<(), Failure> {
         "{number}{} tokens are over the model's context of {context} positions; shorten it",
         rows[long].len()
     )))
+}
+
+/// Writes one prompt's text to the terminal as it is made.
+fn stream(
+    model: &Transformer,
+    rows: &[Vec<u32>],
+    decoding: &Decoding,
+    sink: &mut Sink<'_>,
+    prompts: &[Prompt],
+) -> Result<(), Failure> {
+    let mut ids = Vec::new();
+    let mut shown = 0;
+    let mut outcome = Ok(());
+    let tokenizer = sink.tokenizer;
+    let made = decoding.run(model, rows, 0, &mut |_, token, _| {
+        ids.push(token);
+        let Some(tokenizer) = tokenizer else { return };
+        let text = tokenizer.decode_visible(&ids);
+        // A character may be made of several tokens: half of one is not shown.
+        if !text.ends_with('\u{fffd}') && text.is_char_boundary(shown) && shown < text.len() {
+            let written = sink.out.text(&text[shown..]);
+            shown = text.len();
+            if outcome.is_ok() {
+                outcome = written;
+            }
+        }
+    })?;
+    outcome?;
+    let generation = &made[0].rows[0];
+    let whole = tokenizer.map(|tokenizer| tokenizer.decode_visible(&generation.token_ids));
+    match whole {
+        Some(whole) => sink.out.line(whole.get(shown..).unwrap_or_default())?,
+        None => sink.out.line(list(&generation.token_ids))?,
+    }
+    sink.trace(&prompts[0], &rows[0], &made[0])?;
+    sink.finish_trace()
 }
 
 /// The model's files and the configuration, in which the model's own settings take part.
@@ -89,164 +137,100 @@ pub(crate) fn load(files: &ModelFiles, resolved: &Resolved) -> Result<Transforme
     Ok(Transformer::open(files, &device, DType::F32)?)
 }
 
-fn options(
-    resolved: &Resolved,
-    files: &ModelFiles,
-    record: bool,
-) -> Result<GenerateOptions, Failure> {
-    let config = &resolved.config;
-    let eos_ids = match config.generate.ignore_eos {
-        true => Vec::new(),
-        false => files.generation.eos_ids.clone(),
-    };
-    Ok(GenerateOptions {
-        pipeline: SoftPipeline::new(config.soft.pipeline())?,
-        thinking: thinking(config, files)?,
-        max_new: config.generate.max_new,
-        eos_ids,
-        seed: config.run.seed,
-        first_row: 0,
-        record,
-        top: TOP,
-    })
-}
-
-/// How a row is divided into thoughts and an answer.
-fn thinking(config: &Config, files: &ModelFiles) -> Result<Option<Thinking>, Failure> {
-    let (think, cold_stop) = (&config.think, config.soft.cold_stop());
-    let span = match think.span {
-        SpanKind::Everywhere if cold_stop.is_none() => return Ok(None),
-        SpanKind::Everywhere => Span::Everywhere,
-        SpanKind::First => Span::First(think.first),
-        SpanKind::Tags => {
-            let open = (!think.open.is_empty()).then(|| tag(files, "think.open", &think.open));
-            Span::Tags { open: open.transpose()?, close: tag(files, "think.close", &think.close)? }
-        }
-    };
-    Ok(Some(Thinking {
-        span,
-        cold_stop,
-        answer_cold_stop: config.answer.cold_stop(),
-        answer: SoftPipeline::new(config.answer.pipeline())?,
-        answer_mode: config.answer.mode.into(),
-    }))
-}
-
-/// The one token of a tag.
-fn tag(files: &ModelFiles, key: &str, text: &str) -> Result<u32, Failure> {
-    let known = files.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_id(text));
-    known.ok_or_else(|| {
-        Failure::model(format!(
-            "`{key}` is {text:?}, which is not one token of this model's tokenizer; name a tag \
-             that is, or set `think.span` to \"first\""
-        ))
-    })
-}
-
-/// One prompt and what came of it.
-struct Made<'a> {
-    prompt: &'a Prompt,
-    ids: &'a [u32],
-    generation: &'a Generation,
-    tokenizer: Option<&'a Tokenizer>,
-}
-
-impl Made<'_> {
-    /// The object of `--json`.
-    fn json(&self) -> Value {
-        let steps: Vec<_> = self.generation.steps.iter().map(|step| self.step(step)).collect();
-        json!({
-            "prompt": match self.prompt { Prompt::Text(text) => Some(text), Prompt::Ids(_) => None },
-            "prompt_ids": self.ids,
-            "text": self.text(),
-            "token_ids": self.generation.token_ids,
-            "stop": self.generation.stop,
-            "steps": steps,
-        })
-    }
-
-    fn step(&self, step: &StepRecord) -> Value {
-        let mut object = json!({
-            "decode_step": step.decode_step,
-            "position": step.position,
-            "mode": step.mode,
-            "token_id": step.token_id,
-            "token": self.token(step.token_id),
-            "sampled_id": step.sampled_id,
-            "entropy_nats": step.entropy_nats,
-            "top": self.triples(&step.top),
-            "kept_mass": step.kept_mass,
-        });
-        if let Some(fed) = &step.fed {
-            object["fed"] = self.triples(fed);
-        }
-        object
-    }
-
-    fn triples(&self, entries: &[(u32, f64)]) -> Value {
-        entries.iter().map(|&(id, weight)| json!([id, self.token(id), weight])).collect()
-    }
-
-    fn token(&self, id: u32) -> Option<String> {
-        self.tokenizer.and_then(|tokenizer| tokenizer.decode_token(id))
-    }
-
-    fn text(&self) -> Option<String> {
-        self.tokenizer.map(|tokenizer| tokenizer.decode_visible(&self.generation.token_ids))
-    }
-
-    /// The text, or the ids where the model has no tokenizer.
-    fn plain(&self) -> String {
-        self.text().unwrap_or_else(|| list(&self.generation.token_ids))
-    }
-}
-
 fn list(ids: &[u32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Where results go: standard output, and a trace file.
-struct Sink {
+struct Sink<'a> {
     out: Output,
     json: bool,
     several: bool,
+    context: Context,
+    tokenizer: Option<&'a Tokenizer>,
     trace: Option<(PathBuf, BufWriter<File>)>,
 }
 
-impl Sink {
-    fn new(arguments: &Generate, several: bool) -> Result<Self, Failure> {
+impl<'a> Sink<'a> {
+    fn new(
+        arguments: &Generate,
+        several: bool,
+        context: Context,
+        tokenizer: Option<&'a Tokenizer>,
+    ) -> Result<Self, Failure> {
         let create = |path: &PathBuf| match File::create(path) {
             Ok(file) => Ok((path.clone(), BufWriter::new(file))),
             Err(error) => Err(cannot_write(path, &error)),
         };
         let trace = arguments.trace.as_ref().map(create).transpose()?;
-        Ok(Self { out: Output::new(), json: arguments.json, several, trace })
+        let (out, json) = (Output::new(), arguments.json);
+        Ok(Self { out, json, several, context, tokenizer, trace })
     }
 
-    fn write(&mut self, made: &Made<'_>) -> Result<(), Failure> {
-        if let Some((path, file)) = &mut self.trace {
-            let line = to_json(&made.json())?;
-            writeln!(file, "{line}").map_err(|error| cannot_write(path, &error))?;
-        }
+    fn write(&mut self, prompt: &Prompt, ids: &[u32], made: &Continuations) -> Result<(), Failure> {
+        self.trace(prompt, ids, made)?;
         if self.json {
-            return self.out.json(&made.json());
+            return self.out.json(&self.object(prompt, ids, made));
         }
         if self.several {
-            let prompt = match made.prompt {
+            let prompt = match prompt {
                 Prompt::Text(text) => text.clone(),
                 Prompt::Ids(ids) => list(ids),
             };
             self.out.line(format!("> {prompt}"))?;
         }
-        self.out.line(made.plain())?;
+        let votes = made.scores.is_empty() && made.rows.len() > 1;
+        for row in made.rows.iter().take(if votes { made.rows.len() } else { 1 }) {
+            let text = self.tokenizer.map(|tokenizer| tokenizer.decode_visible(&row.token_ids));
+            self.out.line(text.unwrap_or_else(|| list(&row.token_ids)))?;
+        }
         self.out.flush()
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
+    fn trace(&mut self, prompt: &Prompt, ids: &[u32], made: &Continuations) -> Result<(), Failure> {
+        if self.trace.is_none() {
+            return Ok(());
+        }
+        let line = to_json(&self.object(prompt, ids, made))?;
+        if let Some((path, file)) = &mut self.trace {
+            writeln!(file, "{line}").map_err(|error| cannot_write(path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The object of `--json`: the first continuation, and the others beside it.
+    fn object(&self, prompt: &Prompt, ids: &[u32], made: &Continuations) -> Value {
+        let text = match prompt {
+            Prompt::Text(text) => Some(text.as_str()),
+            Prompt::Ids(_) => None,
+        };
+        let tokenizer = self.tokenizer;
+        let row = |generation| Row { prompt: text, prompt_ids: ids, generation, tokenizer };
+        let mut object = row(&made.rows[0]).json(&self.context);
+        if made.rows.len() > 1 || !made.scores.is_empty() {
+            let others = made.rows.iter().enumerate().map(|(place, generation)| {
+                json!({
+                    "text": row(generation).text(),
+                    "token_ids": generation.token_ids,
+                    "stop": generation.stop,
+                    "score": made.scores.get(place),
+                })
+            });
+            object["continuations"] = others.collect();
+            object["forward_tokens"] = json!(made.forward_tokens);
+        }
+        object
+    }
+
+    fn finish_trace(&mut self) -> Result<(), Failure> {
         if let Some((path, file)) = &mut self.trace {
             file.flush().map_err(|error| cannot_write(path, &error))?;
         }
         self.out.flush()
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        self.finish_trace()
     }
 }
 

@@ -8,6 +8,7 @@ mod arguments;
 mod completions;
 mod config;
 mod doctor;
+mod eval;
 mod failure;
 mod generate;
 mod output;
@@ -57,6 +58,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.verb {
         Verb::Train(train) => train::run(train, global),
         Verb::Generate(generate) => generate::run(generate, global),
+        Verb::Eval(eval) => eval::run(eval, global),
         Verb::Score(score) => score::run(score, global),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),

@@ -20,6 +20,12 @@ impl Output {
         writeln!(self.0, "{text}").map_err(|error| failed(&error))
     }
 
+    /// Writes a piece of a text, at once.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        write!(self.0, "{text}").map_err(|error| failed(&error))?;
+        self.flush()
+    }
+
     /// Writes one JSON object on one line, at once.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         self.line(to_json(value)?)?;

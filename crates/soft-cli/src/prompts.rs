@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use soft_model::{Message, ModelFiles, Tokenizer};
+use soft_model::ModelFiles;
 
 use crate::arguments::Generate;
 use crate::failure::Failure;
@@ -84,21 +84,11 @@ fn from_object(line: &str) -> Result<Prompt, String> {
 /// # Errors
 /// Text for a model without a tokenizer, or a template or tokenizer that fails.
 pub(crate) fn encode(prompt: &Prompt, files: &ModelFiles, chat: bool) -> Result<Vec<u32>, Failure> {
-    let text = match prompt {
-        Prompt::Ids(ids) => return Ok(ids.clone()),
-        Prompt::Text(text) => text,
-    };
-    if let (true, Some(note)) = (chat, &files.chat_template_note) {
-        return Err(Failure::model(format!(
-            "{note}; generate.chat=false leaves the template out, and `--prompt-ids` takes token ids"
-        )));
-    }
-    match &files.chat_template {
-        Some(template) if chat => {
-            let rendered = template.render(&[Message::new("user", text.as_str())], true)?;
-            Ok(tokenizer(files, "--prompt-ids")?.encode(&rendered, false)?)
+    match prompt {
+        Prompt::Ids(ids) => Ok(ids.clone()),
+        Prompt::Text(text) => {
+            files.encode_prompt(text, chat).map_err(|error| or_ids(&error, "--prompt-ids"))
         }
-        _ => encode_text(text, files, "--prompt-ids"),
     }
 }
 
@@ -111,14 +101,17 @@ pub(crate) fn encode_text(
     files: &ModelFiles,
     instead: &str,
 ) -> Result<Vec<u32>, Failure> {
-    Ok(tokenizer(files, instead)?.encode(text, true)?)
+    files.encode_prompt(text, false).map_err(|error| or_ids(&error, instead))
 }
 
-fn tokenizer<'a>(files: &'a ModelFiles, instead: &str) -> Result<&'a Tokenizer, Failure> {
-    files.tokenizer.as_ref().ok_or_else(|| {
-        let why = files.tokenizer_note.as_deref().unwrap_or("the model has no tokenizer");
-        Failure::model(format!("{why}; give token ids with `{instead}`"))
-    })
+/// What is wrong with a text, and the flag that needs none.
+fn or_ids(error: &soft_model::Error, flag: &str) -> Failure {
+    match error {
+        soft_model::Error::NoText(why) => {
+            Failure::model(format!("{why}; give token ids with `{flag}`"))
+        }
+        other => Failure::model(other.to_string()),
+    }
 }
 
 #[cfg(test)]

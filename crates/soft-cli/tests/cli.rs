@@ -336,7 +336,22 @@ fn generate_prints_the_contract_s_object_for_each_prompt() {
     assert_eq!(objects[1]["prompt"], "One, two,");
     for object in &objects {
         let keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["prompt", "prompt_ids", "text", "token_ids", "stop", "steps"]);
+        assert_eq!(
+            keys,
+            [
+                "trace_version",
+                "name",
+                "prompt",
+                "prompt_ids",
+                "text",
+                "token_ids",
+                "stop",
+                "tally",
+                "thresholds",
+                "embedding_norm",
+                "steps"
+            ]
+        );
         assert_eq!(object["stop"], "max_new");
         let first = object["prompt_ids"].as_array().unwrap().len();
         for (i, step) in object["steps"].as_array().unwrap().iter().enumerate() {
@@ -346,13 +361,20 @@ fn generate_prints_the_contract_s_object_for_each_prompt() {
                 [
                     "decode_step",
                     "position",
+                    "phase",
                     "mode",
                     "token_id",
                     "token",
                     "sampled_id",
                     "entropy_nats",
+                    "effective_tokens",
                     "top",
-                    "kept_mass"
+                    "kept_mass",
+                    "nearest",
+                    "cosine",
+                    "hull_distance",
+                    "norm",
+                    "token_norm"
                 ]
             );
             assert_eq!((&step["decode_step"], &step["position"]), (&i.into(), &(first + i).into()));

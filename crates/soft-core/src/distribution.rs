@@ -1,9 +1,9 @@
 //! A distribution over the vocabulary, and the mixture of embeddings it stands for.
 
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::{host_values, int_tensor};
+use crate::{float_tensor, host_values, int_tensor};
 
 /// One distribution a row: over the whole vocabulary, or over a few named tokens.
 ///
@@ -89,6 +89,104 @@ impl Distribution {
             Self::Sparse { ids, .. } => ids.clone().gather(1, place(self.weights_at(ids.clone()))),
         };
         ids.squeeze_dim(1)
+    }
+
+    /// Some rows blended with other tokens: `share q + (1 - share) u`, u being even weights on the
+    /// named tokens; the other rows stay as they are.
+    ///
+    /// # Panics
+    /// If there is not one entry a row, or one names no token.
+    pub fn blended(self, with: &[Option<(f64, Vec<u32>)>]) -> Self {
+        let batch = self.batch();
+        assert_eq!(with.len(), batch, "one entry a row");
+        let (device, dtype) = (self.device(), self.dtype());
+        let widest = with.iter().flatten().map(|entry| entry.1.len()).max().unwrap_or(0);
+        if widest == 0 {
+            return self;
+        }
+        let own = with.iter().map(|entry| entry.as_ref().map_or(1.0, |entry| entry.0)).collect();
+        let own = float_tensor(own, [batch, 1], &device, dtype);
+        let (mut ids, mut weights) = (Vec::new(), Vec::new());
+        for entry in with {
+            let (share, tokens) = entry.as_ref().map_or((1.0, &[][..]), |(s, t)| (*s, &t[..]));
+            let each = (1.0 - share) / tokens.len().max(1) as f64;
+            for place in 0..widest {
+                ids.push(tokens.get(place).copied().unwrap_or(0));
+                weights.push(if place < tokens.len() { each } else { 0.0 });
+            }
+        }
+        let ids = int_tensor(&ids, [batch, widest], &device);
+        let weights = float_tensor(weights, [batch, widest], &device, dtype);
+        match self {
+            Self::Dense(probs) => {
+                Self::Dense((probs * own).scatter(1, ids, weights, IndexingUpdateOp::Add))
+            }
+            Self::Sparse { ids: old_ids, weights: old } => Self::Sparse {
+                ids: Tensor::cat(vec![old_ids, ids], 1),
+                weights: Tensor::cat(vec![old * own, weights], 1),
+            },
+        }
+    }
+
+    /// The distribution in two parts by the direction of the embeddings: the first part is led by the
+    /// heaviest token a, the second by the token of the largest `q_i (1 - cos(E_i, E_a))`, and every
+    /// token goes with the leader that it has the smaller angle to. The weights are not rescaled:
+    /// those of the two parts sum to the whole, and the second part may be empty.
+    ///
+    /// # Shapes
+    /// - embedding: `[vocab, d_model]`
+    pub fn split(&self, embedding: &Tensor<2>) -> [Self; 2] {
+        let [_, d_model] = embedding.dims();
+        let squares = embedding.clone().powi_scalar(2).sum_dim(1);
+        let directions = embedding.clone() / squares.sqrt().clamp_min(1e-20);
+        let (weights, rows) = match self {
+            Self::Dense(weights) => (weights.clone(), None),
+            Self::Sparse { ids, weights } => {
+                let [batch, k] = ids.dims();
+                let rows = directions.clone().select(0, ids.clone().reshape([batch * k]));
+                (weights.clone(), Some(rows.reshape([batch, k, d_model])))
+            }
+        };
+        let [batch, k] = weights.dims();
+        // Cosine of every token of a row to the one at `place` of it.
+        let cosines = |place: Tensor<2, Int>| match &rows {
+            None => {
+                let leader = directions.clone().select(0, place.reshape([batch]));
+                leader.matmul(directions.clone().transpose())
+            }
+            Some(rows) => {
+                let place = place.reshape([batch, 1, 1]).expand([batch, 1, d_model]);
+                let leader = rows.clone().gather(1, place).swap_dims(1, 2);
+                rows.clone().matmul(leader).reshape([batch, k])
+            }
+        };
+        let to_first = cosines(weights.clone().argmax(1));
+        let apart = weights.clone() * (-to_first.clone() + 1.0);
+        let to_second = cosines(apart.argmax(1));
+        let second = to_second.greater(to_first);
+        let part = |weights: Tensor<2>| match self {
+            Self::Dense(_) => Self::Dense(weights),
+            Self::Sparse { ids, .. } => Self::Sparse { ids: ids.clone(), weights },
+        };
+        let first = weights.clone().mask_fill(second.clone(), 0.0);
+        [part(first), part(weights.mask_fill(second.bool_not(), 0.0))]
+    }
+
+    /// Weights divided by their sum; a row without weight stays as it is.
+    pub fn normalized(self) -> Self {
+        let mass = self.mass();
+        let mass = mass.clone().mask_fill(mass.equal_elem(0.0), 1.0);
+        match self {
+            Self::Dense(weights) => Self::Dense(weights / mass),
+            Self::Sparse { ids, weights } => Self::Sparse { ids, weights: weights / mass },
+        }
+    }
+
+    /// The sum of each row's weights: `[batch, 1]`.
+    pub fn mass(&self) -> Tensor<2> {
+        match self {
+            Self::Dense(weights) | Self::Sparse { weights, .. } => weights.clone().sum_dim(1),
+        }
     }
 
     /// All weight on one token a row. `like` gives the device and precision.

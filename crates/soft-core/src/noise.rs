@@ -20,6 +20,8 @@ pub enum Place {
     Share(u32),
     /// The coin of scheduled sampling.
     Coin,
+    /// Noise in the place of a thought.
+    Control,
     /// Initial values of a parameter, by its index in the model.
     Init(u32),
     /// A drop-out mask, by the index of its site in the model.
@@ -32,6 +34,7 @@ impl Place {
             Place::Feed => 1,
             Place::Draw => 2,
             Place::Coin => 3,
+            Place::Control => 4,
             Place::FurtherDraw(number) => (3 << 32) | u64::from(number),
             Place::Share(id) => (4 << 32) | u64::from(id),
             Place::Init(index) => (2 << 32) | u64::from(index),

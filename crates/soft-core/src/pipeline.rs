@@ -80,6 +80,10 @@ pub enum Feed {
         /// Tokens drawn, at least 1; the first is that of [`SoftPipeline::draw`].
         count: usize,
     },
+    /// SeLaR's contrast: with the share h of [`SoftPipeline::entropy_share`] and e the mixture, what is
+    /// fed is `e + h (e - E[top1])`, away from the likeliest token. The weights
+    /// `(1 + h) p - h 1[top1]` sum to 1 and that of the likeliest token may be below 0.
+    Contrast,
 }
 
 /// Settings of a [`SoftPipeline`]; the default feeds `softmax(z)` over the whole vocabulary.
@@ -176,7 +180,7 @@ impl SoftPipeline {
             }
         }
         match config.feed {
-            Feed::Mixture => {}
+            Feed::Mixture | Feed::Contrast => {}
             Feed::Inputs { beta } => {
                 range(least(beta, 0.0), "beta", beta, "a finite number of 0 or more")?;
             }
@@ -258,6 +262,7 @@ impl SoftPipeline {
         let fed = match (self.config.feed, self.config.noise) {
             (Feed::Inputs { beta }, _) => draws::observed(&probs, &self.draw(&probs, keys), beta),
             (Feed::Samples { count }, _) => self.sampled(&probs, keys, count),
+            (Feed::Contrast, _) => draws::contrasted(&probs, self.config.max_top_k),
             (Feed::Mixture, Noise::None) => probs.clone(),
             (Feed::Mixture, Noise::Gumbel { temperature }) => {
                 weights_of(relaxed(&scores, temperature, keys))
@@ -267,6 +272,14 @@ impl SoftPipeline {
             }
         };
         SoftToken { probs, fed }
+    }
+
+    /// `p_t` alone: temperature and filters, no noise and no draw.
+    ///
+    /// # Shapes
+    /// - logits: `[batch, vocab]`
+    pub fn probs(&self, logits: Tensor<2>) -> Distribution {
+        weights_of(self.filtered(logits))
     }
 
     /// `q @ E` with the norm that the settings ask for, and the weights that are really fed.
@@ -290,6 +303,18 @@ impl SoftPipeline {
     /// - logits: `[batch, vocab]`; output: `[batch]`
     pub fn entropy_nats(&self, logits: Tensor<2>) -> Tensor<1> {
         entropy_nats(logits, self.config.temperature)
+    }
+
+    /// Entropy of `p_t` as a share of the largest that n tokens allow, `H(p) / log n`, from 0 to 1:
+    /// n is `max_top_k` where that is on, else the number of tokens kept. 0 where n is 1.
+    ///
+    /// # Shapes
+    /// - output: `[batch]`
+    pub fn entropy_share(&self, probs: &Distribution) -> Tensor<1> {
+        let weights = match probs {
+            Distribution::Dense(weights) | Distribution::Sparse { weights, .. } => weights,
+        };
+        draws::entropy_share(weights.clone().detach(), self.config.max_top_k).squeeze_dim(1)
     }
 
     /// Share of the unfiltered probability that the filters kept, a number a row.
@@ -323,6 +348,13 @@ impl SoftPipeline {
         }
         let (ids, dropped) = self.kept_ids(scores.clone().detach());
         Scores::Sparse { scores: scores.gather(1, ids.clone()), ids, dropped }
+    }
+}
+
+impl Default for SoftPipeline {
+    /// The whole vocabulary at temperature 1.
+    fn default() -> Self {
+        Self { config: PipelineConfig::default() }
     }
 }
 

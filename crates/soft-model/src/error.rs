@@ -97,6 +97,9 @@ pub enum Error {
     /// A chat template that does not parse or render.
     #[error("chat template: {0}")]
     ChatTemplate(String),
+    /// A text for a model that takes token ids only: why.
+    #[error("{0}")]
+    NoText(String),
     /// A token id that the model has no embedding for.
     #[error(
         "token id {token} at position {position} is outside the vocabulary: \

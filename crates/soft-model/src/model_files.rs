@@ -11,7 +11,7 @@ use crate::adapter_files::Additions;
 use crate::capped_file::{read_capped, read_capped_text};
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
-use crate::{ChatTemplate, Error, Tokenizer, Weights};
+use crate::{ChatTemplate, Error, Message, Tokenizer, Weights};
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +74,39 @@ impl ModelFiles {
             return Err(Error::tokenizer(path, problem));
         }
         Ok(files)
+    }
+
+    /// The token ids of a prompt, put through the chat template where `chat` asks for it and the
+    /// model has one. A rendered chat has the special tokens that it needs: as in transformers,
+    /// none are added to it.
+    ///
+    /// # Errors
+    /// A model without a tokenizer, or a template or tokenizer that fails.
+    pub fn encode_prompt(&self, text: &str, chat: bool) -> Result<Vec<u32>, Error> {
+        if let (true, Some(note)) = (chat, &self.chat_template_note) {
+            return Err(Error::NoText(format!(
+                "{note}; generate.chat=false leaves the template out"
+            )));
+        }
+        match &self.chat_template {
+            Some(template) if chat => {
+                let rendered = template.render(&[Message::new("user", text)], true)?;
+                self.require_tokenizer()?.encode(&rendered, false)
+            }
+            _ => self.require_tokenizer()?.encode(text, true),
+        }
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn require_tokenizer(&self) -> Result<&Tokenizer, Error> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            Error::NoText(
+                self.tokenizer_note.clone().unwrap_or_else(|| "the model has no tokenizer".into()),
+            )
+        })
     }
 
     /// Positions that are left for tokens: a learned prefix takes some of its own.

@@ -1,11 +1,15 @@
 //! What a pipeline makes of a step's logits for every row, and what it believed.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor, TensorData};
 use soft_core::{
     Distribution, Feed, Noise, NoiseKey, PipelineConfig, SoftPipeline, SoftToken, host_values,
 };
 
+use crate::gate::EntropyOf;
 use crate::record::{Mode, SoftInput};
+
+/// Share of a row's own weights in what it feeds, and the tokens that get the rest.
+pub(crate) type Blend = (f64, Vec<u32>);
 
 /// A pipeline, and the one whose beliefs its records show.
 #[derive(Debug)]
@@ -24,9 +28,13 @@ pub(crate) struct Proposal {
     pub(crate) mixture: Option<Tensor<2>>,
     /// A draw of each row, where one is needed.
     drawn: Option<Vec<u32>>,
+    /// Whether the weights fed were blended with those of a tag.
+    blended: bool,
     /// The draw of hard rows, the heaviest token fed by soft ones: of equally heavy ones the draw.
     /// Without meaning for a row of another sampler.
     pub(crate) chosen: Vec<u32>,
+    /// Weight of the heaviest token that a soft row feeds.
+    pub(crate) weight: Vec<f64>,
 }
 
 /// What a step believed, row by row, on the host.
@@ -37,7 +45,8 @@ pub(crate) struct Believed {
     pub(crate) top: Vec<Vec<(u32, f64)>>,
     pub(crate) kept_mass: Vec<f64>,
     pub(crate) fed: Option<Vec<Vec<(u32, f64)>>>,
-    pub(crate) inputs: Vec<SoftInput>,
+    /// Whether the weights fed are a distribution.
+    pub(crate) convex: Vec<bool>,
 }
 
 impl<'a> Sampler<'a> {
@@ -52,12 +61,17 @@ impl<'a> Sampler<'a> {
         logits: Tensor<2>,
         keys: &[NoiseKey],
         modes: &[Option<Mode>],
+        blends: &[Option<Blend>],
         embedding: &Tensor<2>,
         draws: bool,
     ) -> Proposal {
         let pipeline = self.pipeline;
         let mut token = pipeline.apply(logits, keys);
         let any = |wanted| modes.contains(&Some(wanted));
+        let blended = blends.iter().any(Option::is_some);
+        if blended {
+            token.fed = token.fed.blended(blends);
+        }
         let mixture = any(Mode::Soft).then(|| {
             let (mixture, fed) = pipeline.mix(token.fed.clone(), embedding);
             token.fed = fed;
@@ -68,7 +82,18 @@ impl<'a> Sampler<'a> {
         let draws = draws || ties || any(Mode::Hard);
         let drawn = draws.then(|| pipeline.draw(&token.probs, keys));
         let told = if ties { usize::MAX } else { 1 };
-        let heaviest = if any(Mode::Soft) { token.fed.to_rows(told) } else { Vec::new() };
+        // A contrast takes weight from the token that it stands for.
+        let contrast = matches!(pipeline.config().feed, Feed::Contrast);
+        let shown = if contrast { &token.probs } else { &token.fed };
+        let heaviest = if any(Mode::Soft) { shown.to_rows(told) } else { Vec::new() };
+        let weight = modes
+            .iter()
+            .enumerate()
+            .map(|(row, mode)| match mode {
+                Some(Mode::Soft) => heaviest[row].first().map_or(0.0, |entry| entry.1),
+                _ => 0.0,
+            })
+            .collect();
         let chosen = modes
             .iter()
             .enumerate()
@@ -84,12 +109,23 @@ impl<'a> Sampler<'a> {
                 }
             })
             .collect();
-        Proposal { token, mixture, drawn, chosen }
+        Proposal { token, mixture, drawn, blended, chosen, weight }
     }
 
     /// Entropy of each row, in nats.
     pub(crate) fn entropy(&self, logits: Tensor<2>) -> Vec<f64> {
         host_values(self.pipeline.entropy_nats(logits))
+    }
+
+    /// Entropy of each row as a gate sees it.
+    pub(crate) fn gate_entropy(&self, of: EntropyOf, logits: Tensor<2>) -> Vec<f64> {
+        match of {
+            EntropyOf::Tempered => self.entropy(logits),
+            EntropyOf::Raw => host_values(soft_core::entropy_nats(logits, 1.0)),
+            EntropyOf::Kept => {
+                host_values(self.pipeline.entropy_share(&self.pipeline.probs(logits)))
+            }
+        }
     }
 
     /// Reads what the step believed: the one place of the decode loop that waits for more than a
@@ -100,7 +136,7 @@ impl<'a> Sampler<'a> {
             Some(belief) => belief.apply(logits.clone(), &[]).probs,
             None => token.probs.clone(),
         };
-        let differs = self.pipeline.alters() || self.belief.is_some();
+        let differs = self.pipeline.alters() || self.belief.is_some() || proposal.blended;
         Believed {
             drawn: proposal.drawn.clone().unwrap_or_default(),
             entropy: self.entropy(logits.clone()),
@@ -111,9 +147,30 @@ impl<'a> Sampler<'a> {
                 // The few tokens that are fed are all told, however few entries are asked for.
                 Distribution::Sparse { .. } => token.fed.to_rows(usize::MAX),
             }),
-            inputs: SoftInput::rows(&token.fed),
+            convex: is_distribution(&token.fed),
         }
     }
+}
+
+impl Proposal {
+    /// What each row feeds where it is soft, exactly.
+    pub(crate) fn inputs(&self) -> Vec<SoftInput> {
+        SoftInput::rows(&self.token.fed)
+    }
+}
+
+/// Whether the weights of each row are at least 0 and sum to 1.
+fn is_distribution(fed: &Distribution) -> Vec<bool> {
+    const ROUNDING: f64 = 1e-4;
+    let weights = match fed {
+        Distribution::Dense(weights) | Distribution::Sparse { weights, .. } => {
+            weights.clone().detach()
+        }
+    };
+    let sums = host_values(weights.clone().sum_dim(1));
+    let least = host_values(weights.min_dim(1));
+    let rows = sums.iter().zip(least);
+    rows.map(|(sum, least)| least >= 0.0 && (sum - 1.0).abs() < ROUNDING).collect()
 }
 
 /// The pipeline at temperature 1 and without noise, where the temperature is 0.
@@ -124,4 +181,11 @@ fn belief(pipeline: &SoftPipeline) -> Option<SoftPipeline> {
     }
     let (noise, feed) = (Noise::None, Feed::Mixture);
     SoftPipeline::new(PipelineConfig { temperature: 1.0, noise, feed, ..config.clone() }).ok()
+}
+
+/// Rows of `b` where `wanted` says so, and of `a` elsewhere: `[batch, d]` each.
+pub(crate) fn where_rows(wanted: &[bool], a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let [batch, d] = a.dims();
+    let mask = Tensor::<1, Bool>::from_bool(TensorData::from(wanted), &a.device());
+    a.mask_where(mask.reshape([batch, 1]).expand([batch, d]), b)
 }

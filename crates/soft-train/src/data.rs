@@ -5,5 +5,6 @@ mod lines;
 mod sampler;
 
 pub use ids::{BadLine, Limits, Scan, read_ids, scan_ids};
+pub(crate) use lines::{Lines, MAX_LINE_BYTES};
 pub(crate) use sampler::shuffle_seeded;
 pub use sampler::{Sampler, permutation};

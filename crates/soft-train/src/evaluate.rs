@@ -1,7 +1,7 @@
 //! How many problems an arm answers right when it runs freely from the prompt alone.
 
 use soft_core::{PipelineConfig, SoftPipeline};
-use soft_model::{GenerateOptions, Mode, Transformer, generate};
+use soft_model::{GenerateOptions, Manner, Mode, Transformer, generate};
 
 use crate::config::Arm;
 use crate::error::Error;
@@ -29,20 +29,17 @@ pub fn count_correct(
         _ => (Mode::Hard, SoftPipeline::new(greedy)?),
     };
     let mut options = GenerateOptions {
-        pipeline,
-        thinking: None,
+        thoughts: Manner::new(pipeline, mode),
         max_new: task.max_new(arm),
         eos_ids: model.config().eos_ids.clone(),
         seed,
-        first_row: 0,
-        record: false,
-        top: 0,
+        ..GenerateOptions::default()
     };
     let mut correct = 0;
     for problems in problems.chunks(BATCH) {
         let prompts = problems.iter().map(|problem| task.prompt(problem));
         let prompts: Vec<Vec<u32>> = prompts.collect::<Result<_, _>>()?;
-        let made = generate(model, &prompts, &|_, _| mode, &options, &mut |_, _| {})?;
+        let made = generate(model, &prompts, &|_, _| mode, &options, &mut |_, _, _| {})?;
         let right = problems.iter().zip(&made).filter(|(problem, generation)| {
             task.answer_of(arm, &generation.token_ids) == Some(problem.answer)
         });

@@ -4,8 +4,10 @@
 
 pub mod batch;
 pub mod checkpoint_dir;
+pub mod comparison;
 pub mod config;
 pub mod data;
+pub mod decoding;
 mod error;
 pub mod evaluate;
 pub mod example;
@@ -22,6 +24,7 @@ pub mod run_dir;
 mod strategy;
 pub mod task;
 pub mod terminal;
+pub mod trace;
 
 pub use error::Error;
 pub use strategy::STOP_REQUESTED;

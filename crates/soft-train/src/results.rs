@@ -86,11 +86,16 @@ pub struct Context {
 /// `total` lies within 1.96 standard deviations. Unlike the textbook one it never leaves 0..1 and
 /// does not shrink to a point at 0 or 1.
 pub fn wilson(correct: u64, total: u64) -> [f64; 2] {
+    interval(correct as f64, total)
+}
+
+/// [`wilson`] of a number that need not be whole, such as a sum of means.
+pub(crate) fn interval(correct: f64, total: u64) -> [f64; 2] {
     if total == 0 {
         return [0.0, 1.0];
     }
     let n = total as f64;
-    let share = correct as f64 / n;
+    let share = correct / n;
     let z2 = Z_95 * Z_95;
     let center = share + z2 / (2.0 * n);
     let spread = Z_95 * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
@@ -175,7 +180,7 @@ fn row(result: &ArmResult) -> [String; 7] {
     ]
 }
 
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
@@ -192,9 +197,10 @@ fn thousands(number: u64) -> String {
 }
 
 /// First column to the left, numbers to the right, a rule under the head.
-fn aligned(rows: &[[String; 7]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         let mut line = format!("{:w$}", row[0], w = widths[0]);
@@ -204,7 +210,7 @@ fn aligned(rows: &[[String; 7]]) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
         if number == 0 {
-            text.push_str(&"-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
+            text.push_str(&"-".repeat(widths.iter().sum::<usize>() + 2 * (N - 1)));
             text.push('\n');
         }
     }

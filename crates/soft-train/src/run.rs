@@ -13,7 +13,7 @@ use crate::data::{Limits, read_ids};
 use crate::error::Error;
 use crate::example::Example;
 use crate::results::{Context, Results};
-use crate::run_dir::{CONFIG, Environment, RESULTS, RunDir, check_same_run};
+use crate::run_dir::{CONFIG, Environment, RESULTS, RunDir, check_same_evaluation, check_same_run};
 use crate::task::mnns::{
     Mnns, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, always_one_share,
 };
@@ -169,6 +169,25 @@ fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error
         let began = loaded.map_or(began, |loaded| loaded.config.to_toml());
         check_same_run(&began, &config.to_toml())?;
     }
+    Ok(run_dir)
+}
+
+/// Opens the directory of an evaluation and writes its configuration into it.
+///
+/// # Errors
+/// A run of this name that is not to be continued, or that began under another configuration.
+pub fn open_evaluation(config: &Config, resume: &Resume) -> Result<RunDir, Error> {
+    let root = Path::new(&config.run.dir);
+    let run_dir = match resume {
+        Resume::Auto => RunDir::reopen_or_create(root, &config.run.name)?,
+        _ => RunDir::create(root, &config.run.name)?,
+    };
+    if let Some(began) = run_dir.read_config()? {
+        let loaded = Loader::new().text(CONFIG, began.clone()).load();
+        let began = loaded.map_or(began, |loaded| loaded.config.to_toml());
+        check_same_evaluation(&began, &config.to_toml())?;
+    }
+    run_dir.write_config(&config.to_toml())?;
     Ok(run_dir)
 }
 

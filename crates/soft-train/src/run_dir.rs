@@ -23,7 +23,7 @@ use serde::Serialize;
 
 pub use environment::{Environment, Versions};
 pub use jsonl::{JsonlWriter, read_jsonl};
-pub use same_run::check_same_run;
+pub use same_run::{check_same_evaluation, check_same_run};
 
 use crate::checkpoint_dir;
 use crate::error::Error;
@@ -144,6 +144,15 @@ impl RunDir {
             .map_err(|error| Error::disk(&path)(io::Error::other(error)))?;
         text.push(b'\n');
         replace_file(&path, &text)
+    }
+
+    /// Writes a text to the file `name`, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disk`] if it cannot be written.
+    pub fn write_text(&self, name: &str, text: &str) -> Result<(), Error> {
+        replace_file(&self.path.join(name), text.as_bytes())
     }
 
     /// Opens the record of steps for appending. Every object carries `step`.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::DType;
 use soft_core::{Distribution, NoiseKey, PipelineConfig, SoftPipeline};
-use soft_model::{GenerateOptions, Mode, ModelFiles, Transformer, generate};
+use soft_model::{GenerateOptions, Manner, Mode, ModelFiles, Transformer, generate};
 use soft_tests::bench::{
     Spread, interleaved, median, milliseconds, print_header, print_result, quick,
 };
@@ -16,15 +16,14 @@ const PROMPT: &str =
 
 fn options(config: PipelineConfig, steps: usize, record: bool) -> GenerateOptions {
     GenerateOptions {
-        pipeline: SoftPipeline::new(config).expect("valid settings"),
+        thoughts: Manner::new(SoftPipeline::new(config).expect("valid settings"), Mode::Soft),
         // The first step is where the clock starts.
-        thinking: None,
         max_new: steps + 1,
-        eos_ids: Vec::new(),
         seed: 5,
-        first_row: 0,
         record,
+        keep_inputs: record,
         top: 5,
+        ..GenerateOptions::default()
     }
 }
 
@@ -40,7 +39,7 @@ fn step_milliseconds(
         starts.borrow_mut().push(Instant::now());
         mode
     };
-    generate(model, &[prompt.to_vec()], &mode_at, options, &mut |_, _| {})
+    generate(model, &[prompt.to_vec()], &mode_at, options, &mut |_, _, _| {})
         .expect("the prompt fits the context");
     let starts = starts.into_inner();
     let (first, last) = (starts[0], starts[starts.len() - 1]);
@@ -61,14 +60,14 @@ fn choice_milliseconds(
     let keys = [NoiseKey { seed: 5, step: 0, row: 0, position: 0 }];
     let total = milliseconds(|| {
         for _ in 0..repeats {
-            let token = options.pipeline.apply(logits.clone(), &keys);
+            let token = options.thoughts.pipeline.apply(logits.clone(), &keys);
             let next = match mode {
                 Mode::Soft => {
                     assert_eq!(token.fed.to_rows(1).len(), 1);
                     token.fed.mix(embedding.clone())
                 }
                 Mode::Hard => {
-                    let drawn = options.pipeline.draw(&token.probs, &keys);
+                    let drawn = options.thoughts.pipeline.draw(&token.probs, &keys);
                     Distribution::one_hot(&drawn, &embedding).mix(embedding.clone())
                 }
             };

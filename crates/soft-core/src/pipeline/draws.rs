@@ -1,6 +1,6 @@
 //! What is drawn: one token a row, several of them, or a whole distribution.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use super::{Scores, SoftPipeline};
 use crate::noise::log_gamma_variate;
@@ -102,13 +102,7 @@ pub(super) fn observed(probs: &Distribution, drawn: &[u32], beta: f64) -> Distri
     };
     let [batch, k] = weights.dims();
     let (device, dtype) = (weights.device(), weights.dtype());
-    let absent = weights.clone().detach().equal_elem(0.0);
-    let logs = weights.clone().mask_fill(absent.clone(), 1.0).log();
-    let entropy = -(weights.clone() * logs).sum_dim(1);
-    let kept = (-absent.float().cast(dtype) + 1.0).sum_dim(1);
-    // Of one token alone the entropy is 0, whatever it is divided by.
-    let alone = kept.clone().lower_elem(1.5);
-    let share = entropy / kept.log().mask_fill(alone, 1.0) * (1.0 / (beta + 1.0));
+    let share = entropy_share(weights.clone(), 0) * (1.0 / (beta + 1.0));
     let drawn = int_tensor(drawn, [batch, 1], &device).expand([batch, k]);
     let observation = ids.equal(drawn).float().cast(dtype);
     // As a mean of the two, so that one token alone has a weight of exactly 1.
@@ -117,6 +111,44 @@ pub(super) fn observed(probs: &Distribution, drawn: &[u32], beta: f64) -> Distri
         Distribution::Dense(_) => Distribution::Dense(weights),
         Distribution::Sparse { ids, .. } => Distribution::Sparse { ids: ids.clone(), weights },
     }
+}
+
+/// The weights of [`Feed::Contrast`](super::Feed::Contrast).
+pub(super) fn contrasted(probs: &Distribution, most: usize) -> Distribution {
+    let away = |weights: &Tensor<2>| {
+        let share = entropy_share(weights.clone(), most);
+        let heaviest = weights.clone().detach().argmax(1);
+        let likeliest = weights.zeros_like().scatter(
+            1,
+            heaviest,
+            Tensor::ones([weights.dims()[0], 1], (&weights.device(), weights.dtype())),
+            IndexingUpdateOp::Add,
+        );
+        weights.clone() + (weights.clone() - likeliest) * share
+    };
+    match probs {
+        Distribution::Dense(weights) => Distribution::Dense(away(weights)),
+        Distribution::Sparse { ids, weights } => {
+            Distribution::Sparse { ids: ids.clone(), weights: away(weights) }
+        }
+    }
+}
+
+/// `H(w) / log n`, n being `most`, or where that is 0 the number of weights of a row that are not
+/// 0: `[batch, k]` to `[batch, 1]`.
+pub(super) fn entropy_share(weights: Tensor<2>, most: usize) -> Tensor<2> {
+    let absent = weights.clone().detach().equal_elem(0.0);
+    let logs = weights.clone().mask_fill(absent.clone(), 1.0).log();
+    let kept = match most {
+        0 => (-absent.float().cast(weights.dtype()) + 1.0).sum_dim(1),
+        most => {
+            Tensor::full([weights.dims()[0], 1], most as f64, (&weights.device(), weights.dtype()))
+        }
+    };
+    let entropy = -(weights * logs).sum_dim(1);
+    // Of one token alone the entropy is 0, whatever it is divided by.
+    let alone = kept.clone().lower_elem(1.5);
+    entropy / kept.log().mask_fill(alone, 1.0)
 }
 
 /// The token of the largest `log p + g`; a row is (id, weight), with its noise in the same order.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$attr:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema,
+        )]
         #[serde(rename_all = "snake_case")]
         pub enum $name {
             $($(#[$attr])* #[serde(rename = $word)] $variant),+
@@ -101,13 +103,26 @@ choice! {
         MixtureOfInputs = "mixture-of-inputs",
         /// Multiplex Thinking: the mean of three drawn tokens.
         Multiplex = "multiplex",
+        /// SwiReasoning: soft and hard blocks in turn, by the trend of the entropy.
+        SwiReasoning = "swi-reasoning",
+        /// SeLaR: soft where the three likeliest tokens are even, away from the first of them.
+        Selar = "selar",
+        /// Coconut: six hidden states, for models trained so.
+        Coconut = "coconut",
     }
 }
 
 impl Preset {
     /// All of them but none.
-    pub const ALL: [Self; 4] =
-        [Self::SoftThinking, Self::StochasticSoftThinking, Self::MixtureOfInputs, Self::Multiplex];
+    pub const ALL: [Self; 7] = [
+        Self::SoftThinking,
+        Self::StochasticSoftThinking,
+        Self::MixtureOfInputs,
+        Self::Multiplex,
+        Self::SwiReasoning,
+        Self::Selar,
+        Self::Coconut,
+    ];
 
     /// Its values, as TOML.
     #[must_use]
@@ -120,6 +135,9 @@ impl Preset {
             }
             Self::MixtureOfInputs => include_str!("../../presets/mixture-of-inputs.toml"),
             Self::Multiplex => include_str!("../../presets/multiplex.toml"),
+            Self::SwiReasoning => include_str!("../../presets/swi-reasoning.toml"),
+            Self::Selar => include_str!("../../presets/selar.toml"),
+            Self::Coconut => include_str!("../../presets/coconut.toml"),
         }
     }
 }
@@ -134,6 +152,87 @@ choice! {
         Inputs = "inputs",
         /// The mean of `soft.samples` drawn tokens (Multiplex).
         Samples = "samples",
+        /// The mixture, moved away from its likeliest token the more even its weights are (SeLaR).
+        Contrast = "contrast",
+        /// The last hidden state in place of a mixture, for models trained so (Coconut). In generation only.
+        Hidden = "hidden",
+    }
+}
+
+choice! {
+    /// Which positions of a thought are soft; the others are decoded as `answer` says.
+    GateKind {
+        /// All of them.
+        #[default]
+        Open = "open",
+        /// Those whose entropy is at least `gate.threshold`.
+        Entropy = "entropy",
+        /// Soft and hard blocks in turn: hard once the entropy is under that of the block's first position, soft once it is over it (SwiReasoning).
+        Switch = "switch",
+    }
+}
+
+choice! {
+    /// Whose entropy a gate compares with its threshold.
+    EntropyOf {
+        /// The distribution at `soft.temperature` over the whole vocabulary, in nats.
+        #[default]
+        Tempered = "tempered",
+        /// The distribution at temperature 1 over the whole vocabulary, in nats.
+        Raw = "raw",
+        /// The weights that the filters left, as a share of the largest entropy that `soft.max_top_k` tokens (or as many as were kept) can have: 0 to 1.
+        Kept = "kept",
+    }
+}
+
+choice! {
+    /// How many continuations of a prompt are followed.
+    SearchKind {
+        /// One.
+        #[default]
+        None = "none",
+        /// The `search.beams` likeliest sequences of tokens.
+        Beam = "beam",
+        /// Beams whose thoughts feed each child's token mixed with its parent's distribution, by `search.mixing`.
+        SoftBeam = "soft_beam",
+        /// Beams whose thoughts feed mixtures: each splits its distribution in two by direction, and the heaviest `search.beams` parts go on.
+        MixtureBeam = "mixture_beam",
+        /// `search.beams` sequences drawn apart, of which the most frequent answer wins (self-consistency).
+        Vote = "vote",
+    }
+}
+
+choice! {
+    /// How an answer is found in a text.
+    ExtractKind {
+        /// The last number: `\\boxed{..}` and `#### ..` before all others.
+        #[default]
+        LastNumber = "last_number",
+        /// The whole text, blanks aside.
+        Exact = "exact",
+        /// The last letter that stands alone, A to J.
+        Choice = "choice",
+        /// The last match of `eval.pattern`: its first group where it has one.
+        Regex = "regex",
+    }
+}
+
+choice! {
+    /// What is done to the thoughts of an arm before it answers.
+    Control {
+        /// They are left out.
+        #[default]
+        Delete = "delete",
+        /// Each soft input becomes its heaviest token.
+        Top = "top",
+        /// Each soft input becomes that of another question.
+        Shuffle = "shuffle",
+        /// Each soft input becomes a random vector of the same norm.
+        Noise = "noise",
+        /// Each input becomes one fixed token.
+        Pause = "pause",
+        /// Each soft input becomes its second heaviest token.
+        Second = "second",
     }
 }
 

@@ -1,12 +1,12 @@
 //! From sections to the values that the crates below take.
 
-use soft_core::{PipelineConfig, Schedule, ScheduleKind, Transform};
+use soft_core::{PipelineConfig, Schedule, ScheduleKind, SoftPipeline, Transform};
 
-use soft_model::{Activation, ColdStop, Family, ModelConfig, Positions};
+use soft_model::{Activation, ColdStop, Family, Feedback, Manner, ModelConfig, Positions};
 
 use super::choices::{
-    FeedKind, GuidanceForm, GuidanceSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Projection,
-    Stage,
+    EntropyOf, FeedKind, GuidanceForm, GuidanceSchedule, Mode, ModelFamily, NoiseKind, NormMatch,
+    Projection, Stage,
 };
 use super::sections::{Guidance, LowRank, Model, Prefix, Soft};
 
@@ -33,6 +33,9 @@ impl Soft {
                 FeedKind::Mixture => soft_core::Feed::Mixture,
                 FeedKind::Inputs => soft_core::Feed::Inputs { beta: self.beta },
                 FeedKind::Samples => soft_core::Feed::Samples { count: self.samples },
+                FeedKind::Contrast => soft_core::Feed::Contrast,
+                // What is fed then is the model's; tokens and stops still follow the weights.
+                FeedKind::Hidden => soft_core::Feed::Mixture,
             },
             norm_match: match self.norm_match {
                 NormMatch::None => soft_core::NormMatch::None,
@@ -41,6 +44,24 @@ impl Soft {
             },
             order: self.order.iter().map(|&stage| stage.into()).collect(),
         }
+    }
+
+    /// How thoughts, or an answer, are decoded.
+    ///
+    /// # Errors
+    /// Settings that the pipeline refuses.
+    pub fn manner(&self) -> Result<Manner, soft_core::Error> {
+        let feedback = match self.feed {
+            FeedKind::Hidden => Feedback::Hidden,
+            _ => Feedback::Mixture,
+        };
+        Ok(Manner {
+            pipeline: SoftPipeline::new(self.pipeline())?,
+            mode: self.mode.into(),
+            feedback,
+            cold_stop: self.cold_stop(),
+            repetition_penalty: self.repetition_penalty,
+        })
     }
 
     /// The cold stop, where it is on.
@@ -59,6 +80,16 @@ impl From<Stage> for Transform {
             Stage::TopP => Self::TopP,
             Stage::MinP => Self::MinP,
             Stage::Noise => Self::Noise,
+        }
+    }
+}
+
+impl From<EntropyOf> for soft_model::EntropyOf {
+    fn from(of: EntropyOf) -> Self {
+        match of {
+            EntropyOf::Tempered => Self::Tempered,
+            EntropyOf::Raw => Self::Raw,
+            EntropyOf::Kept => Self::Kept,
         }
     }
 }

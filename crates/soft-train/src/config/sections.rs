@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    Arm, DataFormat, FeedKind, GuidanceForm, GuidanceSchedule, LrSchedule, Mode, ModelFamily,
-    NoiseKind, NormMatch, Normalize, Paths, Preset, Projection, RolloutKind, SpanKind, Stage,
-    TaskName,
+    Arm, Control, DataFormat, EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceForm,
+    GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize, Paths,
+    Preset, Projection, RolloutKind, SearchKind, SpanKind, Stage, TaskName,
 };
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
@@ -36,6 +36,10 @@ pub struct Config {
     pub soft: Soft,
     /// Where thoughts lie in what is generated; the rest follows `answer`.
     pub think: Think,
+    /// Which positions of a thought are soft.
+    pub gate: Gate,
+    /// Several continuations of a prompt at once.
+    pub search: Search,
     /// The keys of `soft`, for the answer after the thoughts; its `mode` is "hard" where it is not set.
     pub answer: Soft,
     /// Limits and prompt handling of generation.
@@ -65,6 +69,8 @@ impl Default for Config {
             data: Data::default(),
             soft: Soft::default(),
             think: Think::default(),
+            gate: Gate::default(),
+            search: Search::default(),
             answer: Soft { mode: Mode::Hard, ..Soft::default() },
             generate: Generate::default(),
             rollout: Rollout::default(),
@@ -268,6 +274,9 @@ pub struct Soft {
     pub norm_match: NormMatch,
     /// Order in which temperature, filters and noise are applied. A stage left out must be off.
     pub order: Vec<Stage>,
+    /// Tokens that the prompt or the row holds already become less likely: their logits are divided by this where above 0, else multiplied. 1 is off. In generation only.
+    #[schemars(range(min = 1.0))]
+    pub repetition_penalty: f64,
     /// Stop after `cold_stop_length` steps in a row whose entropy is under `cold_stop_entropy`: a thought gives way to the answer, a row without one ends.
     pub cold_stop: bool,
     /// Entropy under which a step counts as certain, in nats.
@@ -296,6 +305,7 @@ impl Default for Soft {
             samples: 3,
             norm_match: NormMatch::None,
             order: vec![Stage::Temperature, Stage::TopK, Stage::TopP, Stage::MinP, Stage::Noise],
+            repetition_penalty: 1.0,
             cold_stop: false,
             cold_stop_entropy: 0.01,
             cold_stop_length: 256,
@@ -313,6 +323,8 @@ pub struct Think {
     pub open: String,
     /// Tag that ends a thought, one token of the tokenizer.
     pub close: String,
+    /// Accept tags that the tokenizer splits into several tokens; they are matched on the tokens chosen.
+    pub split_tags: bool,
     /// Positions of the span "first".
     pub first: usize,
 }
@@ -323,8 +335,73 @@ impl Default for Think {
             span: SpanKind::Everywhere,
             open: "<think>".into(),
             close: "</think>".into(),
+            split_tags: false,
             first: 16,
         }
+    }
+}
+
+/// Which positions of a thought are soft.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// The rule; where it is shut, a position is decoded as `answer` says, and hard.
+    pub kind: GateKind,
+    /// Whose entropy "entropy" looks at.
+    pub entropy: EntropyOf,
+    /// Least entropy of a soft position, in nats, or as a share where `gate.entropy` is "kept".
+    #[schemars(range(min = 0.0))]
+    pub threshold: f64,
+    /// Least positions of a hard block of "switch".
+    #[schemars(range(min = 1))]
+    pub window: usize,
+    /// Turns to hard after which "switch" closes the thought with `think.close`; 0 is never.
+    pub max_switches: usize,
+    /// Share of the mixture in the first input of a soft block, the rest being `think.open`; it grows to 1 at `generate.max_new`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub enter: f64,
+    /// The same for the first input of a hard block, with `think.close`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub leave: f64,
+    /// Texts of tokens that are hard wherever the answer's settings would draw them, a blank before them or not.
+    pub hard: Vec<String>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            kind: GateKind::Open,
+            entropy: EntropyOf::Tempered,
+            threshold: 0.5,
+            window: 512,
+            max_switches: 0,
+            enter: 1.0,
+            leave: 0.7,
+            hard: Vec::new(),
+        }
+    }
+}
+
+/// Several continuations of a prompt at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Search {
+    /// How many continuations of a prompt are followed.
+    pub kind: SearchKind,
+    /// How many: beams, or votes.
+    #[schemars(range(min = 1, max = 1024))]
+    pub beams: usize,
+    /// A beam's score is its log-probability divided by its length to this power; 0 leaves it as it is.
+    #[schemars(range(min = 0.0))]
+    pub length_penalty: f64,
+    /// Share of the parent's distribution in what a child of "soft_beam" feeds: 0 is its token alone.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub mixing: f64,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { kind: SearchKind::None, beams: 4, length_penalty: 1.0, mixing: 0.5 }
     }
 }
 
@@ -472,10 +549,56 @@ pub struct Eval {
     /// Ways of thinking that are trained and compared at equal steps.
     #[schemars(length(min = 1))]
     pub arms: Vec<Arm>,
+    /// File of questions and answers for `soft eval`, or a list of files: {"question": "..", "answer": ".."} a line.
+    pub data: Paths,
+    /// Arms of `soft eval`, each "name: a.b=v a.b=v ..": these settings over the configuration.
+    pub compare: Vec<String>,
+    /// The arm that the others are compared with; empty is the first.
+    pub baseline: String,
+    /// Forward tokens that each arm may spend on a question, all its continuations together; the prompt is not counted.
+    #[schemars(range(min = 1))]
+    pub budget: usize,
+    /// Seeds that each arm runs with, counted from `run.seed`. An arm without chance runs once.
+    #[schemars(range(min = 1, max = 1000))]
+    pub seeds: usize,
+    /// How the answer is found in what an arm wrote.
+    pub extract: ExtractKind,
+    /// Regular expression of "regex".
+    pub pattern: String,
+    /// Text put after each question, before the chat template.
+    pub suffix: String,
+    /// What is done to the thoughts of `eval.controlled` before they answer, each as a further arm.
+    pub controls: Vec<Control>,
+    /// Arms that get the controls; they must think softly in a span "first" or "tags". Empty is all that do.
+    pub controlled: Vec<String>,
+    /// Text of the token of the control "pause".
+    pub pause: String,
+    /// Rows that run at once.
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch: usize,
+    /// Questions of each arm whose beliefs are traced for the report.
+    pub traces: usize,
 }
 
 impl Default for Eval {
     fn default() -> Self {
-        Self { every: 0, limit: 0, arms: vec![Arm::Soft] }
+        Self {
+            every: 0,
+            limit: 0,
+            arms: vec![Arm::Soft],
+            data: Paths::default(),
+            compare: Vec::new(),
+            baseline: String::new(),
+            budget: 256,
+            seeds: 1,
+            extract: ExtractKind::LastNumber,
+            pattern: String::new(),
+            suffix: String::new(),
+            controls: Vec::new(),
+            controlled: Vec::new(),
+            pause: ".".into(),
+            batch: 16,
+            traces: 2,
+        }
     }
 }

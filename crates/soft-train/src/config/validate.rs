@@ -3,8 +3,8 @@
 use soft_core::SoftPipeline;
 
 use super::choices::{
-    GuidanceSchedule, LrSchedule, ModelFamily, NoiseKind, Preset, Projection, SpanKind, Stage,
-    TaskName,
+    EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceSchedule, LrSchedule, ModelFamily,
+    NoiseKind, Preset, Projection, SearchKind, SpanKind, Stage, TaskName,
 };
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
@@ -24,6 +24,9 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(decoding(&config.answer, "answer", place));
     found.extend(answer_preset(config, place));
     found.extend(answer_without_thoughts(config, place));
+    found.extend(gate(config, place));
+    found.extend(hidden_answer(config, place));
+    found.extend(evaluation(config, place));
     found.extend(schedules(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(task(config, place));
@@ -108,6 +111,7 @@ fn answer_preset(config: &Config, place: Place<'_>) -> Option<Found> {
 /// An answer that differs from the defaults where every position is a thought.
 fn answer_without_thoughts(config: &Config, place: Place<'_>) -> Option<Found> {
     let unread = config.think.span == SpanKind::Everywhere
+        && config.gate.kind == GateKind::Open
         && config.answer != Config::default().answer
         && config.answer.preset == Preset::None;
     unread.then(|| {
@@ -115,10 +119,80 @@ fn answer_without_thoughts(config: &Config, place: Place<'_>) -> Option<Found> {
             fields().keys.keys().map(String::as_str).filter(|k| k.starts_with("answer.")).collect();
         let set = keys.iter().find(|key| place(key) != Origin::Default).unwrap_or(&keys[0]);
         let message = format!(
-            "`{set}` is set and `think.span` is \"everywhere\", which leaves no answer; expected \"first\" or \"tags\""
+            "`{set}` is set and `think.span` is \"everywhere\", which leaves no answer; expected \"first\" or \"tags\", or a gate"
         );
         found(place, &[set, "think.span"], message)
     })
+}
+
+/// A switch without a tag to close the thought with, or a share beside another unit.
+fn gate(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let gate = &config.gate;
+    let mut problems = Vec::new();
+    let tags = config.think.span == SpanKind::Tags;
+    if gate.kind == GateKind::Switch && gate.max_switches > 0 && !tags {
+        let message = format!(
+            "`gate.max_switches` is {} and `think.span` is {:?}, which has no tag to close the thought with; expected \"tags\"",
+            gate.max_switches,
+            config.think.span.as_str()
+        );
+        problems.push(found(place, &["gate.max_switches", "think.span"], message));
+    }
+    let share = gate.kind == GateKind::Entropy && gate.entropy == EntropyOf::Kept;
+    if share && gate.threshold > 1.0 {
+        let message = format!(
+            "`gate.threshold` is {} and `gate.entropy` is \"kept\", a share; expected a number from 0 to 1",
+            gate.threshold
+        );
+        problems.push(found(place, &["gate.threshold", "gate.entropy"], message));
+    }
+    let search = config.search.kind;
+    let beams = !matches!(search, SearchKind::None | SearchKind::Vote);
+    if beams && gate.kind != GateKind::Open {
+        let message = format!(
+            "`search.kind` is {:?} and `gate.kind` is {:?}; expected \"open\": beams have no gate",
+            search.as_str(),
+            gate.kind.as_str()
+        );
+        problems.push(found(place, &["search.kind", "gate.kind"], message));
+    }
+    if beams && config.soft.feed != FeedKind::Mixture {
+        let message = format!(
+            "`search.kind` is {:?} and `soft.feed` is {:?}; expected \"mixture\": beams say themselves what they feed",
+            search.as_str(),
+            config.soft.feed.as_str()
+        );
+        problems.push(found(place, &["search.kind", "soft.feed"], message));
+    }
+    problems
+}
+
+fn hidden_answer(config: &Config, place: Place<'_>) -> Option<Found> {
+    (config.answer.feed == FeedKind::Hidden).then(|| {
+        let message =
+            "`answer.feed` is \"hidden\"; expected it as `soft.feed`: an answer is made of tokens";
+        found(place, &["answer.feed"], message.into())
+    })
+}
+
+fn evaluation(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let eval = &config.eval;
+    let mut problems = repeated("eval.controls", &eval.controls, place);
+    match (eval.extract, eval.pattern.is_empty()) {
+        (ExtractKind::Regex, true) => {
+            let message = "`eval.extract` is \"regex\" and `eval.pattern` is empty; expected a regular expression";
+            problems.push(found(place, &["eval.pattern", "eval.extract"], message.into()));
+        }
+        (ExtractKind::Regex, false) | (_, true) => {}
+        (other, false) => {
+            let message = format!(
+                "`eval.pattern` is set and `eval.extract` is {:?}; expected \"regex\"",
+                other.as_str()
+            );
+            problems.push(found(place, &["eval.pattern", "eval.extract"], message));
+        }
+    }
+    problems
 }
 
 fn decoding(soft: &Soft, section: &str, place: Place<'_>) -> Vec<Found> {
@@ -258,6 +332,10 @@ impl Resolved {
                 "`data.train` is empty; expected files, for `task.name` is \"ids\"",
             )),
             _ => {}
+        }
+        if config.soft.feed == FeedKind::Hidden {
+            let message = "`soft.feed` is \"hidden\", which is for generation only; expected another feed in training";
+            problems.push(problem("soft.feed", message));
         }
         ConfigError::check(problems)
     }

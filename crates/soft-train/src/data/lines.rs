@@ -3,28 +3,28 @@
 use std::io::{self, BufRead, Read};
 
 /// A longer line is refused: it is far more likely a broken file than an example.
-pub(super) const MAX_LINE_BYTES: usize = 50 << 20;
+pub(crate) const MAX_LINE_BYTES: usize = 50 << 20;
 
 /// One line: its text without the line ending, or the column (from 1) and what is wrong there.
-pub(super) type Line = Result<String, (usize, String)>;
+pub(crate) type Line = Result<String, (usize, String)>;
 
 /// Reads lines, at most `max_bytes` of each into memory.
 ///
 /// A byte-order mark before the first line and `\r\n` endings are accepted and removed: both come
 /// from ordinary editors and change nothing.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     max_bytes: usize,
     number: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R, max_bytes: usize) -> Self {
+    pub(crate) fn new(reader: R, max_bytes: usize) -> Self {
         Self { reader, max_bytes, number: 0 }
     }
 
     /// The next line with its number (from 1); `None` at the end of the file.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<(u64, Line)>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<(u64, Line)>> {
         let mut bytes = Vec::new();
         let limit = self.max_bytes as u64 + 1;
         if self.reader.by_ref().take(limit).read_until(b'\n', &mut bytes)? == 0 {

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Keys (or whole sections) that may differ: they change how long a run goes on and what is kept
 /// of it, not what it computes.
-const FREE: [&str; 14] = [
+const FREE: [&str; 30] = [
     "run.name",
     "run.dir",
     "run.device",
@@ -16,18 +16,39 @@ const FREE: [&str; 14] = [
     "log",
     "eval.every",
     "eval.limit",
+    "eval.data",
+    "eval.compare",
+    "eval.baseline",
+    "eval.budget",
+    "eval.seeds",
+    "eval.extract",
+    "eval.pattern",
+    "eval.suffix",
+    "eval.controls",
+    "eval.controlled",
+    "eval.pause",
+    "eval.batch",
+    "eval.traces",
     "generate",
     "soft.cold_stop",
     "soft.cold_stop_entropy",
     "soft.cold_stop_length",
+    "soft.repetition_penalty",
     "think",
     "answer",
+    "gate",
+    "search",
     "train.steps",
 ];
 
+/// The same of an evaluation: where it lies and runs, and how many rows it runs at once.
+const FREE_IN_EVALUATION: [&str; 6] =
+    ["run.name", "run.dir", "run.device", "eval.batch", "log", "save"];
+
 /// Compares the configuration a run began with to the one it is to go on under, both as resolved
 /// TOML. The free keys are `run.{name,dir,device}`, `train.steps`, `eval.{every,limit}`,
-/// `soft.cold_stop` with its two numbers, and the sections `save`, `log`, `generate`, `think` and `answer`. The arms are not: the first lies in the run
+/// `soft.cold_stop` with its two numbers, the keys of `soft eval`, and the sections `save`, `log`,
+/// `generate`, `think`, `gate`, `search` and `answer`. The arms are not: the first lies in the run
 /// directory itself, and another first one would go on from its checkpoints.
 ///
 /// # Errors
@@ -35,13 +56,27 @@ const FREE: [&str; 14] = [
 /// [`Error::Config`] listing every other key that differs, with both values, or if either text is
 /// not TOML.
 pub fn check_same_run(began: &str, now: &str) -> Result<(), Error> {
+    check(began, now, &FREE)
+}
+
+/// [`check_same_run`] of an evaluation, whose free keys are `run.{name,dir,device}`, `eval.batch`
+/// and the sections `log` and `save`.
+///
+/// # Errors
+///
+/// Those of [`check_same_run`].
+pub fn check_same_evaluation(began: &str, now: &str) -> Result<(), Error> {
+    check(began, now, &FREE_IN_EVALUATION)
+}
+
+fn check(began: &str, now: &str, free: &[&str]) -> Result<(), Error> {
     let (began, now) = (flat(began)?, flat(now)?);
     let mut keys: Vec<&String> = began.keys().chain(now.keys()).collect();
     keys.sort();
     keys.dedup();
     let differences: Vec<String> = keys
         .into_iter()
-        .filter(|key| began.get(*key) != now.get(*key) && !is_free(key))
+        .filter(|key| began.get(*key) != now.get(*key) && !is_free(key, free))
         .map(|key| format!("  `{key}` was {}, is {}", shown(began.get(key)), shown(now.get(key))))
         .collect();
     if differences.is_empty() {
@@ -56,8 +91,8 @@ pub fn check_same_run(began: &str, now: &str) -> Result<(), Error> {
     })
 }
 
-fn is_free(key: &str) -> bool {
-    FREE.iter().any(|free| {
+fn is_free(key: &str, free: &[&str]) -> bool {
+    free.iter().any(|free| {
         key.strip_prefix(free).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
 }

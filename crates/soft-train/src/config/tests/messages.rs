@@ -59,7 +59,7 @@ fn a_name_of_another_trainer_is_answered_with_ours() {
 
 #[test]
 fn a_planned_key_is_refused_as_not_there_yet() {
-    for key in ["grpo.group", "adapter.kind", "eval.data"] {
+    for key in ["grpo.group", "adapter.kind", "guard.max_time"] {
         let expected =
             format!("command line: unknown key `{key}`; it is planned and not there yet");
         assert_eq!(override_message(&format!("{key}=1")), expected);
@@ -186,7 +186,7 @@ fn settings_that_contradict_are_refused() {
         ),
         (
             "[answer]\ntemperature = 0.5",
-            "my.toml:2:15: `answer.temperature` is set and `think.span` is \"everywhere\", which leaves no answer; expected \"first\" or \"tags\"",
+            "my.toml:2:15: `answer.temperature` is set and `think.span` is \"everywhere\", which leaves no answer; expected \"first\" or \"tags\", or a gate",
         ),
         (
             "[soft]\ntemperature = 1e-40",

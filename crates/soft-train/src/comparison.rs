@@ -1,0 +1,16 @@
+//! `soft eval`: ways of thinking compared on one model, at equal forward tokens.
+
+mod arms;
+mod controls;
+mod extract;
+mod outcome;
+mod questions;
+mod runner;
+mod statistics;
+
+pub use arms::{Arm, arms};
+pub use extract::Extractor;
+pub use outcome::{ArmOutcome, Outcome};
+pub use questions::{Question, read_questions};
+pub use runner::{Comparison, Progress, compare};
+pub use statistics::{Difference, accuracy, difference, significant};

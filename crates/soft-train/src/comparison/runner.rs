@@ -1,0 +1,534 @@
+//! Runs the arms over the questions, writes each answer down, and goes on where it was.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use soft_model::{
+    GenerateOptions, Generation, Mode, ModelFiles, SoftInput, Span, Stop, Tally, Thinking,
+    Transformer, embedding_norms, generate_after,
+};
+
+use super::arms::Arm;
+use super::controls::{Source, changed, thoughts};
+use super::extract::Extractor;
+use super::outcome::{ArmOutcome, Outcome, VERSION};
+use super::questions::Question;
+use super::statistics::{accuracy, difference};
+use crate::config::{Config, Control, GateKind};
+use crate::decoding::Decoding;
+use crate::error::Error;
+use crate::run_dir::{JsonlWriter, RESULTS, RunDir, read_jsonl};
+use crate::trace::{Context, Row};
+
+/// Name of the record of answers.
+const ITEMS: &str = "items.jsonl";
+/// Name of the traces of the first questions.
+const TRACES: &str = "traces.jsonl";
+/// Outputs after which an extractor that found nothing is warned of.
+const WARN_AFTER: usize = 20;
+
+/// What is compared, and on what.
+#[derive(Debug, Clone, Copy)]
+pub struct Comparison<'a> {
+    /// The configuration without the settings of an arm.
+    pub config: &'a Config,
+    /// The arms.
+    pub arms: &'a [Arm],
+    /// The questions.
+    pub questions: &'a [Question],
+    /// The model's files.
+    pub files: &'a ModelFiles,
+    /// The model.
+    pub model: &'a Transformer,
+    /// The directory of the run.
+    pub dir: &'a RunDir,
+}
+
+/// What an observer is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// So many answers of all are there; this arm is running.
+    Answers {
+        /// Answers written down.
+        done: usize,
+        /// Answers in all.
+        total: usize,
+        /// The arm.
+        arm: String,
+    },
+    /// Something that the user should know at once.
+    Warning(String),
+}
+
+/// One line of `items.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Item {
+    arm: String,
+    control: Option<Control>,
+    seed: u64,
+    question: usize,
+    correct: bool,
+    answer: Option<String>,
+    expected: String,
+    text: String,
+    tokens: usize,
+    finished: bool,
+    tally: Tally,
+    /// Its share of the time of its batch.
+    seconds: f64,
+}
+
+/// An arm with one seed, and its controls: what runs together.
+struct Group<'a> {
+    arm: &'a Arm,
+    seed: u64,
+    decoding: Decoding,
+}
+
+type Key = (String, Option<Control>, u64);
+
+/// Runs what is not written down yet, and gives the outcome of all; both lie in the directory.
+///
+/// # Errors
+/// A model that cannot run a question, a damaged record, a file that cannot be written.
+pub fn compare(
+    comparison: &Comparison<'_>,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Outcome, Error> {
+    let path = comparison.dir.path();
+    let items = path.join(ITEMS);
+    // A last line that a kill cut short is removed here, before the record is read.
+    let mut writer = JsonlWriter::append_to(&items)?;
+    let mut traces = JsonlWriter::append_to(&path.join(TRACES))?;
+    let mut runner = Runner::new(comparison, read_items(&items)?)?;
+    let mut groups = Vec::new();
+    for arm in comparison.arms {
+        for seed in seeds(arm, comparison.config) {
+            let mut decoding = Decoding::new(&arm.config, comparison.files)?;
+            decoding.options.seed = seed;
+            groups.push(Group { arm, seed, decoding });
+        }
+    }
+    for group in &groups {
+        runner.run(group, &mut writer, &mut traces, tell)?;
+    }
+    let outcome = runner.outcome();
+    comparison.dir.write_json(RESULTS, &outcome)?;
+    Ok(outcome)
+}
+
+/// The seeds that an arm runs with.
+fn seeds(arm: &Arm, config: &Config) -> std::ops::Range<u64> {
+    let count = if arm.has_chance() { config.eval.seeds as u64 } else { 1 };
+    config.run.seed..config.run.seed + count
+}
+
+fn read_items(path: &Path) -> Result<Vec<Item>, Error> {
+    let objects = read_jsonl(path)?;
+    let item = |(line, object)| {
+        serde_json::from_value(object).map_err(|error| Error::Data {
+            report: format!(
+                "{}:{}: no answer of an evaluation: {error}; delete the run to begin again",
+                path.display(),
+                line + 1
+            ),
+        })
+    };
+    objects.into_iter().enumerate().map(item).collect()
+}
+
+struct Runner<'a> {
+    of: &'a Comparison<'a>,
+    extractor: Extractor,
+    prompts: Vec<Vec<u32>>,
+    pause: u32,
+    norms: [f64; 3],
+    items: HashMap<Key, Vec<Item>>,
+    seen: usize,
+    found: usize,
+    warned: bool,
+    total: usize,
+}
+
+impl<'a> Runner<'a> {
+    fn new(of: &'a Comparison<'a>, read: Vec<Item>) -> Result<Self, Error> {
+        let eval = &of.config.eval;
+        let prompt = |question: &Question| {
+            let text = format!("{}{}", question.text, eval.suffix);
+            of.files.encode_prompt(&text, of.config.generate.chat)
+        };
+        let prompts = of.questions.iter().map(prompt).collect::<Result<Vec<_>, _>>()?;
+        let pause = match of.arms.iter().any(|arm| arm.controls.contains(&Control::Pause)) {
+            true => of.files.require_tokenizer()?.encode(&eval.pause, false)?.first().copied(),
+            false => Some(0),
+        };
+        let pause = pause.ok_or_else(|| Error::Config {
+            report: format!("`eval.pause` is {:?}, which has no token", eval.pause),
+        })?;
+        let runs = |arm: &Arm| seeds(arm, of.config).count() * (1 + arm.controls.len());
+        let total = of.arms.iter().map(runs).sum::<usize>() * prompts.len();
+        let mut runner = Self {
+            of,
+            extractor: Extractor::new(eval)?,
+            prompts,
+            pause,
+            norms: embedding_norms(of.model),
+            items: HashMap::new(),
+            seen: 0,
+            found: 0,
+            warned: false,
+            total,
+        };
+        for item in read {
+            let key = (item.arm.clone(), item.control, item.seed);
+            let items = runner.items.entry(key).or_default();
+            // A kill between the answers of one batch leaves some that are written again.
+            if item.question == items.len() {
+                runner.seen += 1;
+                runner.found += usize::from(item.answer.is_some());
+                items.push(item);
+            }
+        }
+        Ok(runner)
+    }
+
+    fn done(&self, group: &Group<'_>) -> usize {
+        let of = |control| {
+            let key = (group.arm.name.clone(), control, group.seed);
+            self.items.get(&key).map_or(0, Vec::len)
+        };
+        let controls = group.arm.controls.iter().map(|&control| of(Some(control)));
+        controls.chain(Some(of(None))).min().unwrap_or(0)
+    }
+
+    fn run(
+        &mut self,
+        group: &Group<'_>,
+        writer: &mut JsonlWriter,
+        traces: &mut JsonlWriter,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<(), Error> {
+        let eval = &self.of.config.eval;
+        let batch = (eval.batch / group.arm.rows()).max(1);
+        let traced = match group.seed == self.of.config.run.seed {
+            true => eval.traces.min(self.prompts.len()),
+            false => 0,
+        };
+        let mut before: Vec<SoftInput> = Vec::new();
+        loop {
+            let first = self.done(group);
+            let arm = group.arm.name.clone();
+            let done = self.items.values().map(Vec::len).sum();
+            tell(Progress::Answers { done, total: self.total, arm });
+            if first == self.prompts.len() {
+                return Ok(());
+            }
+            // Questions that are traced run apart: a record costs time.
+            let last = if first < traced { traced } else { self.prompts.len() };
+            let range = first..last.min(first + batch);
+            let began = Instant::now();
+            let mut decoding = group.decoding.clone();
+            decoding.options.record = first < traced;
+            decoding.options.keep_inputs = !group.arm.controls.is_empty();
+            let prompts = &self.prompts[range.clone()];
+            let made = decoding.run(self.of.model, prompts, first, &mut |_, _, _| {})?;
+            let seconds = began.elapsed().as_secs_f64() / range.len() as f64;
+            let mut all: Vec<Item> = Vec::new();
+            let context = Context::new(&group.arm.config, Some(group.arm.name.clone()), self.norms);
+            for (question, made) in range.clone().zip(&made) {
+                let answers: Vec<Option<String>> = made
+                    .rows
+                    .iter()
+                    .map(|row| self.extractor.extract(&self.text(&row.token_ids)))
+                    .collect();
+                let votes = made.scores.is_empty() && made.rows.len() > 1;
+                let place = if votes { self.extractor.majority(&answers) } else { 0 };
+                let row = &made.rows[place];
+                let mut item = self.item(group, None, question, row);
+                (item.tokens, item.seconds) = (made.forward_tokens, seconds);
+                if first < traced && !row.steps.is_empty() {
+                    traces.append(&self.trace(&context, question, row, &item))?;
+                }
+                all.push(item);
+            }
+            let rows: Vec<&Generation> = made.iter().map(|made| &made.rows[0]).collect();
+            for &control in &group.arm.controls {
+                all.extend(self.control(group, control, range.clone(), &rows, &before)?);
+            }
+            if decoding.options.keep_inputs {
+                before = rows.last().map(|row| thoughts(row).to_vec()).unwrap_or_default();
+            }
+            for item in all {
+                self.keep(item, writer)?;
+            }
+            self.warn(tell);
+        }
+    }
+
+    /// The answers after the changed thoughts of a batch.
+    fn control(
+        &self,
+        group: &Group<'_>,
+        control: Control,
+        range: std::ops::Range<usize>,
+        rows: &[&Generation],
+        before: &[SoftInput],
+    ) -> Result<Vec<Item>, Error> {
+        let began = Instant::now();
+        let embedding = self.of.model.embedding();
+        let mut inputs = Vec::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            // The thoughts of the question before it, and for the first of all those of the last.
+            let other = match place {
+                0 if !before.is_empty() => before,
+                0 => thoughts(rows[rows.len() - 1]),
+                _ => thoughts(rows[place - 1]),
+            };
+            let source = Source {
+                embedding: &embedding,
+                other,
+                pause: self.pause,
+                seed: group.seed,
+                question: (range.start + place) as u32,
+            };
+            let mut all = row.inputs[..row.tally.first_thought].to_vec();
+            all.extend(changed(control, thoughts(row), &source));
+            all.extend(rest_of_tag(&group.decoding.options, row));
+            inputs.push(all);
+        }
+        let options = answer_options(&group.decoding.options, rows, range.start);
+        let prompts = &self.prompts[range.clone()];
+        let made = generate_after(
+            self.of.model,
+            prompts,
+            &inputs,
+            &|_, _| Mode::Hard,
+            &options,
+            &mut |_, _, _| {},
+        )?;
+        let seconds = began.elapsed().as_secs_f64() / rows.len() as f64;
+        let item = |((question, made), inputs): ((usize, &Generation), &Vec<SoftInput>)| {
+            let mut item = self.item(group, Some(control), question, made);
+            (item.tokens, item.seconds) = (inputs.len() + made.token_ids.len(), seconds);
+            item
+        };
+        Ok(range.zip(&made).zip(&inputs).map(item).collect())
+    }
+
+    fn text(&self, ids: &[u32]) -> String {
+        let tokenizer = self.of.files.tokenizer.as_ref();
+        tokenizer.map_or_else(String::new, |tokenizer| tokenizer.decode_visible(ids))
+    }
+
+    fn item(
+        &self,
+        group: &Group<'_>,
+        control: Option<Control>,
+        question: usize,
+        row: &Generation,
+    ) -> Item {
+        let text = self.text(&row.token_ids);
+        let answer = self.extractor.extract(&text);
+        let expected = self.of.questions[question].answer.clone();
+        let correct =
+            answer.as_deref().is_some_and(|answer| self.extractor.same(answer, &expected));
+        Item {
+            arm: group.arm.name.clone(),
+            control,
+            seed: group.seed,
+            question,
+            correct,
+            answer,
+            expected,
+            text,
+            tokens: row.token_ids.len(),
+            finished: row.stop == Stop::Eos,
+            tally: row.tally,
+            seconds: 0.0,
+        }
+    }
+
+    fn trace(
+        &self,
+        context: &Context,
+        question: usize,
+        row: &Generation,
+        item: &Item,
+    ) -> serde_json::Value {
+        let tokenizer = self.of.files.tokenizer.as_ref();
+        let prompt = Some(&*self.of.questions[question].text);
+        let prompt_ids = &self.prompts[question];
+        let mut object = Row { prompt, prompt_ids, generation: row, tokenizer }.json(context);
+        object["expected"] = json!(item.expected);
+        object["answer"] = json!(item.answer);
+        object["correct"] = json!(item.correct);
+        object
+    }
+
+    fn keep(&mut self, item: Item, writer: &mut JsonlWriter) -> Result<(), Error> {
+        let key = (item.arm.clone(), item.control, item.seed);
+        let items = self.items.entry(key).or_default();
+        if item.question == items.len() {
+            writer.append(&item)?;
+            self.seen += 1;
+            self.found += usize::from(item.answer.is_some());
+            items.push(item);
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, tell: &mut dyn FnMut(Progress)) {
+        if self.warned || self.seen < WARN_AFTER {
+            return;
+        }
+        self.warned = true;
+        if self.found > 0 {
+            return;
+        }
+        tell(Progress::Warning(format!(
+            "`eval.extract` is \"{}\" and found no answer in the first {} outputs: every one of them \
+             counts as wrong; look at `text` in {ITEMS}, and set `eval.extract`, `eval.pattern` or \
+             `eval.budget` to fit",
+            self.of.config.eval.extract, self.seen
+        )));
+    }
+
+    fn outcome(&self) -> Outcome {
+        let (config, eval) = (self.of.config, &self.of.config.eval);
+        let baseline = match eval.baseline.is_empty() {
+            true => self.of.arms.first().map_or_else(String::new, |arm| arm.name.clone()),
+            false => eval.baseline.clone(),
+        };
+        let right = |arm: &Arm, control: Option<Control>| -> (Vec<u32>, u32) {
+            let mut right = vec![0; self.prompts.len()];
+            for item in self.of_arm(arm, control) {
+                right[item.question] += u32::from(item.correct);
+            }
+            (right, seeds(arm, config).count() as u32)
+        };
+        let base = self.of.arms.iter().find(|arm| arm.name == baseline);
+        let base = base.map(|arm| right(arm, None));
+        let mut arms = Vec::new();
+        for arm in self.of.arms {
+            let controls = arm.controls.iter().map(|&control| Some(control));
+            for control in std::iter::once(None).chain(controls) {
+                let (right, seeds) = right(arm, control);
+                let is_base = control.is_none() && arm.name == baseline;
+                let base = base.as_ref().filter(|_| !is_base);
+                let difference = base.map(|(base, n)| difference(&right, seeds, base, *n));
+                let (accuracy, interval) = accuracy(&right, seeds);
+                arms.push(ArmOutcome {
+                    correct: right.iter().map(|&r| u64::from(r)).sum(),
+                    accuracy,
+                    interval,
+                    difference,
+                    ..self.arm_outcome(arm, control)
+                });
+            }
+        }
+        let mut outcome = Outcome {
+            kind: "eval".into(),
+            version: VERSION,
+            model: config.model.path.clone().unwrap_or_default(),
+            data: eval.data.as_slice().join(", "),
+            questions: self.prompts.len() as u64,
+            seeds: eval.seeds as u64,
+            budget: eval.budget as u64,
+            baseline,
+            extract: eval.extract.to_string(),
+            arms,
+            notes: Vec::new(),
+        };
+        outcome.notes = outcome.remarks();
+        outcome
+    }
+
+    fn of_arm(&self, arm: &Arm, control: Option<Control>) -> impl Iterator<Item = &Item> {
+        seeds(arm, self.of.config)
+            .filter_map(move |seed| self.items.get(&(arm.name.clone(), control, seed)))
+            .flatten()
+    }
+
+    /// Everything about an arm but how many answers were right.
+    fn arm_outcome(&self, arm: &Arm, control: Option<Control>) -> ArmOutcome {
+        let items: Vec<&Item> = self.of_arm(arm, control).collect();
+        let total = items.len();
+        let mean = |value: &dyn Fn(&Item) -> f64| {
+            items.iter().map(|item| value(item)).sum::<f64>() / total.max(1) as f64
+        };
+        let sum = |value: &dyn Fn(&Tally) -> usize| -> f64 {
+            items.iter().map(|item| value(&item.tally) as f64).sum()
+        };
+        let (soft, positions) = (sum(&|t| t.soft), sum(&|t| t.thoughts));
+        let mut rates = BTreeMap::new();
+        let mut rate = |name: &str, value: f64| rates.insert(name.to_owned(), value);
+        rate("finished", mean(&|item| f64::from(u8::from(item.finished))));
+        let config = &arm.config;
+        if control.is_none() {
+            if config.soft.cold_stop || config.answer.cold_stop {
+                rate("cold_stop", mean(&|item| f64::from(u8::from(item.tally.cold_stops > 0))));
+            }
+            if soft > 0.0 {
+                rate("soft_share", soft / positions.max(1.0));
+                rate("thought", positions / total.max(1) as f64);
+                if arm.config.search.kind == crate::config::SearchKind::None {
+                    rate("nearly_hard", sum(&|t| t.nearly_hard) / soft);
+                }
+            }
+            if config.gate.kind == GateKind::Switch {
+                rate("switches", sum(&|t| t.switches) / total.max(1) as f64);
+            }
+        }
+        ArmOutcome {
+            arm: arm.name.clone(),
+            settings: arm.settings.clone(),
+            control,
+            accuracy: 0.0,
+            interval: [0.0, 1.0],
+            correct: 0,
+            total: total as u64,
+            difference: None,
+            extracted: mean(&|item| f64::from(u8::from(item.answer.is_some()))),
+            tokens: mean(&|item| item.tokens as f64),
+            seconds: items.iter().map(|item| item.seconds).sum(),
+            rates,
+        }
+    }
+}
+
+/// Tokens of the closing tag that were forced after its first one, which ended the thought.
+fn rest_of_tag(options: &GenerateOptions, row: &Generation) -> Vec<SoftInput> {
+    let Some(Thinking { span: Span::Tags { close, .. }, .. }) = &options.thinking else {
+        return Vec::new();
+    };
+    let end = row.tally.first_thought + row.tally.thoughts;
+    let is = |at: usize, id: u32| row.inputs.get(at) == Some(&SoftInput::token(id));
+    let forced = end > 0
+        && is(end - 1, close[0])
+        && close[1..].iter().enumerate().all(|(step, &id)| is(end + step, id));
+    if forced { close[1..].iter().map(|&id| SoftInput::token(id)).collect() } else { Vec::new() }
+}
+
+/// Settings that only answer: the thoughts are given.
+fn answer_options(
+    options: &GenerateOptions,
+    rows: &[&Generation],
+    first_row: usize,
+) -> GenerateOptions {
+    let thoughts = rows.iter().map(|row| row.tally.first_thought + row.tally.thoughts).max();
+    let max_new = options.max_new.saturating_sub(thoughts.unwrap_or(0)).max(1);
+    let thinking =
+        options.thinking.clone().map(|thinking| Thinking { span: Span::First(0), ..thinking });
+    let first_row = first_row as u32;
+    GenerateOptions {
+        thinking,
+        max_new,
+        first_row,
+        record: false,
+        keep_inputs: false,
+        ..options.clone()
+    }
+}
