@@ -13,6 +13,7 @@ mod generate;
 mod output;
 mod progress;
 mod prompts;
+mod report;
 mod score;
 mod settings;
 mod train;
@@ -58,6 +59,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Train(train) => train::run(train, global),
         Verb::Generate(generate) => generate::run(generate, global),
         Verb::Score(score) => score::run(score, global),
+        Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),
         Verb::Completions { shell } => completions::run(*shell),
