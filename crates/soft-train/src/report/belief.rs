@@ -49,7 +49,9 @@ pub(super) fn figure(row: &Trace) -> String {
 fn legend(row: &Trace) -> String {
     let mut scale = String::new();
     for (level, bound) in BOUNDS.iter().enumerate() {
-        scale.push_str(&format!("<span class=\"swatch b{level}\"></span>{bound} "));
+        scale.push_str(&format!(
+            "<span class=\"step\"><span class=\"swatch b{level}\"></span>{bound}</span> "
+        ));
     }
     let negative = row.steps.iter().flat_map(Step::weights).any(|entry| entry.value() < 0.0);
     let negative = match negative {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::belief::heaviest;
-use super::markup::{counted, escape, token_label};
+use super::markup::{counted, details, escape, token_label};
 use super::row::outcome_line;
 use super::trace::{Step, Trace};
 use super::verdict::stop_reason;
@@ -48,7 +48,9 @@ pub(super) fn section(rows: &[&Trace], titles: &[String]) -> String {
         let first = group.iter().find(is_hard).copied().unwrap_or(group[0]);
         let others: Vec<usize> = group.iter().copied().filter(|&row| row != first).collect();
         for &other in others.iter().take(OTHERS) {
-            html.push_str(&pair([rows[first], rows[other]], [&titles[first], &titles[other]]));
+            let open = html.is_empty();
+            let titles = [&titles[first], &titles[other]].map(String::as_str);
+            html.push_str(&pair([rows[first], rows[other]], titles, open));
         }
         if let Some(more) = others.len().checked_sub(OTHERS).filter(|&more| more > 0) {
             let more = counted(more, "further row");
@@ -58,33 +60,25 @@ pub(super) fn section(rows: &[&Trace], titles: &[String]) -> String {
     html
 }
 
-fn pair(rows: [&Trace; 2], titles: [&str; 2]) -> String {
+fn pair(rows: [&Trace; 2], titles: [&str; 2], open: bool) -> String {
     let at = divergence(&rows[0].token_ids, &rows[1].token_ids);
     let heading = format!("<h3>{} and {}</h3>", escape(titles[0]), escape(titles[1]));
-    let Some(at) = at else {
-        let all = counted(rows[0].token_ids.len(), "token");
-        return format!(
-            "<div class=\"pair\">{heading}<p>Both put out the same {all}.</p>{}</div>\n",
-            columns(rows, titles, 0, false)
-        );
-    };
-    let shared = match at {
-        0 => "They differ from the first token on.".to_owned(),
-        _ => {
-            let same = counted(at, "token");
+    let (fact, shared) = match at {
+        None => (format!("the same {}", counted(rows[0].token_ids.len(), "token")), String::new()),
+        Some(0) => ("differ from the first token on".into(), String::new()),
+        Some(at) => {
             let start = at.saturating_sub(BEFORE);
             let lead = if start > 0 { "… " } else { "" };
-            format!(
-                "The first {same} are the same; they part at step {at}.</p>\
-                 <p class=\"text shared\" dir=\"auto\">{lead}{}",
-                tokens(rows[0], start, at)
+            let shared = tokens(rows[0], start, at);
+            (
+                format!("the same for {}, part at step {at}", counted(at, "token")),
+                format!("<p class=\"text shared\" dir=\"auto\">{lead}{shared}</p>"),
             )
         }
     };
-    format!(
-        "<div class=\"pair\">{heading}<p>{shared}</p>{}</div>\n",
-        columns(rows, titles, at, true)
-    )
+    let summary = format!("{heading} <span class=\"note\">{fact}</span>");
+    let columns = columns(rows, titles, at.unwrap_or(0), at.is_some());
+    details(&summary, &(shared + &columns), open)
 }
 
 /// The rows from `at` on, side by side.
@@ -169,7 +163,7 @@ mod tests {
         let (soft, hard) = (row(&[1, 2, 3], "soft"), row(&[1, 2, 4, 5], "hard"));
         let html = section(&[&soft, &hard], &["soft".into(), "hard".into()]);
         assert!(html.contains("<h3>hard and soft</h3>"), "{html}");
-        assert!(html.contains("The first 2 tokens are the same; they part at step 2."), "{html}");
+        assert!(html.contains("the same for 2 tokens, part at step 2"), "{html}");
         assert!(html.contains("> w1 w2</p>"), "{html}");
         assert!(html.contains("<mark> w4</mark> w5</p>"), "{html}");
         assert!(html.contains("<mark> w3</mark></p>"), "{html}");

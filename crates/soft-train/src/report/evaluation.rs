@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::beside;
-use super::markup::{counted, details, escape, figure, percent, table};
+use super::markup::{counted, details, escape, figure, percent, round_figure, table};
 use super::row::{self, Room};
 use super::svg::whiskers;
 use super::trace::{self, Trace};
@@ -81,6 +81,7 @@ pub(super) fn sections(results: &EvalResults, traces: Option<&Path>) -> Result<S
     }
     html.push_str("</ul></section>\n<section><h2>Arms</h2>\n");
     html.push_str(&arms_table(results));
+    html.push_str(&rates_table(results));
     html.push_str(&settings_table(results));
     html.push_str("</section>\n");
     if let Some(path) = traces {
@@ -101,7 +102,7 @@ fn about(results: &EvalResults) -> String {
     part("data", results.data.clone());
     part("questions", results.questions.map(|number| number.to_string()));
     part("seeds", results.seeds.map(|number| number.to_string()));
-    part("tokens at most", results.budget.map(figure));
+    part("tokens at most", results.budget.map(round_figure));
     part("answers found by", results.extract.clone());
     parts.join(" · ")
 }
@@ -116,7 +117,7 @@ fn limits(results: &EvalResults) -> Vec<String> {
             true => format!(
                 "With {questions} questions asked once, a difference of fewer than {FEWEST_PAIRS} \
                  answers ({} points) can never be significant, whatever its cause.",
-                figure(100.0 * least)
+                round_figure(100.0 * least)
             ),
             false => {
                 format!("{questions} questions are too few for any difference to be significant.")
@@ -202,9 +203,9 @@ fn significance(results: &EvalResults) -> String {
         _ => format!(
             " Of {count} comparisons, {} would fall below {LEVEL} by chance alone on average; {holding} \
              of these stay{} significant when that is allowed for (p below {}).",
-            figure(LEVEL * count as f64),
+            round_figure(LEVEL * count as f64),
             if holding == 1 { "s" } else { "" },
-            figure(strict)
+            round_figure(strict)
         ),
     };
     format!(
@@ -223,9 +224,9 @@ fn extraction(results: &EvalResults) -> Option<String> {
         .collect();
     (!low.is_empty()).then(|| {
         format!(
-            "An answer was found in fewer than {} of the outputs of {}: accuracy there is also a \
+            "An answer was found in fewer than {} % of the outputs of {}: accuracy there is also a \
              matter of the format and the token limit.",
-            percent(EXTRACTED),
+            round_figure(100.0 * EXTRACTED),
             low.join(", ")
         )
     })
@@ -258,7 +259,8 @@ fn arm_name(arm: &EvalArm) -> String {
 
 /// A difference of shares in points, with its sign.
 fn points(difference: f64) -> String {
-    format!("{:+.1}", 100.0 * difference).replace('-', "−")
+    let points = format!("{:+.1}", 100.0 * difference).replace('-', "−");
+    if points.ends_with("0.0") && points.len() <= "−0.0".len() { "0.0".into() } else { points }
 }
 
 fn arms_table(results: &EvalResults) -> String {
@@ -266,12 +268,8 @@ fn arms_table(results: &EvalResults) -> String {
     let most = scale_end(ends.fold(0.0, f64::max));
     let baseline = results.arms.iter().find(|arm| Some(&arm.arm) == results.baseline.as_ref());
     let reference = baseline.map(|arm| arm.accuracy);
-    let scale = format!("0 to {} %", figure(100.0 * most));
-    let rates: BTreeSet<&String> =
-        results.arms.iter().filter_map(|arm| arm.rates.as_ref()).flat_map(Map::keys).collect();
-    let rate_heads: Vec<String> =
-        rates.iter().map(|rate| escape(&rate.replace('_', " "))).collect();
-    let mut head = vec![
+    let scale = format!("0 to {} %", round_figure(100.0 * most));
+    let head = vec![
         "arm",
         "accuracy",
         &scale,
@@ -283,20 +281,13 @@ fn arms_table(results: &EvalResults) -> String {
         "seconds",
         "answer found",
     ];
-    head.extend(rate_heads.iter().map(String::as_str));
-    let rows: Vec<Vec<String>> = results
-        .arms
-        .iter()
-        .map(|arm| {
-            let mut cells = arm_cells(arm, most, reference);
-            cells.extend(rates.iter().map(|rate| rate_cell(arm, rate)));
-            cells
-        })
-        .collect();
+    let rows: Vec<Vec<String>> =
+        results.arms.iter().map(|arm| arm_cells(arm, most, reference)).collect();
     let caption = match &results.baseline {
         Some(name) => format!(
             "<p class=\"note\">Differences are in points against <b>{}</b>, whose accuracy is the \
-             thin vertical line. Tokens and seconds are per question and per arm.</p>",
+             thin vertical line. Tokens are those computed for a question, seconds those of the whole \
+             arm.</p>",
             escape(name)
         ),
         None => String::new(),
@@ -330,6 +321,23 @@ fn arm_cells(arm: &EvalArm, most: f64, reference: Option<f64>) -> Vec<String> {
         arm.seconds.map_or_else(dash, figure),
         arm.extracted.map_or_else(dash, percent),
     ]
+}
+
+/// How often each rule acted in each arm.
+fn rates_table(results: &EvalResults) -> String {
+    let rates: BTreeSet<&String> =
+        results.arms.iter().filter_map(|arm| arm.rates.as_ref()).flat_map(Map::keys).collect();
+    if rates.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = rates.iter().map(|rate| escape(&rate.replace('_', " "))).collect();
+    let head: Vec<&str> = ["arm"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let row = |arm: &EvalArm| {
+        let cells = rates.iter().map(|rate| rate_cell(arm, rate));
+        [escape(&arm_name(arm))].into_iter().chain(cells).collect()
+    };
+    let rows: Vec<Vec<String>> = results.arms.iter().map(row).collect();
+    details("How often each rule acted", &table(&head, &rows, "rates"), true)
 }
 
 fn rate_cell(arm: &EvalArm, rate: &str) -> String {

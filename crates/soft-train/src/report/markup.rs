@@ -78,6 +78,15 @@ pub(super) fn figure(value: f64) -> String {
     }
 }
 
+/// [`figure`] without zeros at the end, for numbers that are round.
+pub(super) fn round_figure(value: f64) -> String {
+    let text = figure(value);
+    match text.contains('.') && !text.contains('e') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// [`figure`], or a dash where nothing was measured.
 pub(super) fn figure_or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), figure)

@@ -1,7 +1,7 @@
 //! One generated row on a page: verdict, text, belief, plots, values.
 
 use super::belief;
-use super::markup::{counted, details, escape, figure, figure_or_dash, table, token_label};
+use super::markup::{counted, details, escape, figure_or_dash, round_figure, table, token_label};
 use super::svg::{Guide, LinePlot, Mark, Series};
 use super::trace::{Step, Trace};
 use super::verdict::{Verdict, effective_tokens};
@@ -209,16 +209,16 @@ fn plots(row: &Trace) -> String {
     let mut guides = Vec::new();
     let mut caption = String::from("<b>Entropy</b> in nats.");
     if let Some(value) = thresholds.cold_stop_nats {
-        guides.push(Guide { value, text: format!("cold stop {}", figure(value)) });
+        guides.push(Guide { value, text: format!("cold stop {}", round_figure(value)) });
     }
     if let Some(value) = thresholds.gate {
         match thresholds.gate_unit.as_deref() {
             None | Some("nats") => {
-                guides.push(Guide { value, text: format!("gate {}", figure(value)) });
+                guides.push(Guide { value, text: format!("gate {}", round_figure(value)) });
             }
             Some(unit) => caption.push_str(&format!(
                 " Gate at {} ({}), another unit and not drawn.",
-                figure(value),
+                round_figure(value),
                 escape(unit)
             )),
         }

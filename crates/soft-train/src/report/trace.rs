@@ -89,6 +89,14 @@ impl Step {
         self.fed.as_deref().or(self.top.as_deref()).unwrap_or_default()
     }
 
+    /// Whether one token was fed almost alone: it has more than `least` of the weight, and no other
+    /// has as much as the rest of 1, which a contrast can give it.
+    pub(super) fn is_one_token(&self, least: f64) -> bool {
+        let heavy = |entry: &&Entry| entry.value().abs() > 1.0 - least;
+        let mut heavy = self.weights().iter().filter(heavy);
+        heavy.next().is_some_and(|entry| entry.value() > least) && heavy.next().is_none()
+    }
+
     /// The greatest of them.
     pub(super) fn top_weight(&self) -> Option<f64> {
         self.weights().iter().map(Entry::value).reduce(f64::max)
@@ -196,6 +204,7 @@ mod tests {
         let step: Step = serde_json::from_str(step).unwrap();
         assert_eq!(step.top_weight(), Some(1.5));
         assert_eq!(step.weights()[0], Entry(4, None, Some(-0.5)));
+        assert!(!step.is_one_token(0.99), "a contrast is no single token");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::markup::{counted, escape, figure, percent, table};
+use super::markup::{counted, details, escape, figure, percent, table};
 use super::row::key;
 use super::run::Run;
 use super::svg::{LinePlot, Series, whiskers};
@@ -164,7 +164,6 @@ fn arms_table(arms: &[TrainArm]) -> String {
         "batch",
         "seconds",
         "parameters",
-        "checkpoint",
     ];
     let dash = || "–".to_owned();
     let row = |arm: &TrainArm| {
@@ -191,7 +190,20 @@ fn arms_table(arms: &[TrainArm]) -> String {
         true => "<p class=\"note\">The thin vertical line is the published accuracy.</p>",
         false => "",
     };
-    table(&head, &rows, "arms") + note
+    table(&head, &rows, "arms") + note + &checkpoints(arms)
+}
+
+/// Where the models lie; arms that feed one model differently share it.
+fn checkpoints(arms: &[TrainArm]) -> String {
+    let row = |arm: &TrainArm| {
+        let path = arm.checkpoint.as_deref().filter(|path| !path.is_empty())?;
+        Some(vec![escape(&arm.arm), format!("<code>{}</code>", escape(path))])
+    };
+    let rows: Vec<Vec<String>> = arms.iter().filter_map(row).collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => details("Checkpoints", &table(&["arm", "path"], &rows, "texts"), false),
+    }
 }
 
 /// A plot a measure, an arm a line.

@@ -2,6 +2,7 @@
 
 use super::markup::{counted, escape, figure, percent};
 use super::trace::{Step, Trace};
+use crate::results::thousands;
 
 /// A mixture whose heaviest token has more than this is a token in all but name.
 pub(super) const ONE_TOKEN: f64 = 0.99;
@@ -41,7 +42,7 @@ pub(super) struct OffDistribution {
 impl Verdict {
     pub(super) fn of(row: &Trace) -> Self {
         let soft: Vec<&Step> = row.steps.iter().filter(|step| step.is_soft()).collect();
-        let one_token = |step: &&&Step| step.top_weight().is_some_and(|top| top > ONE_TOKEN);
+        let one_token = |step: &&&Step| step.is_one_token(ONE_TOKEN);
         let hard_share = share(soft.iter().filter(one_token).count(), soft.len());
         Self {
             steps: row.steps.len(),
@@ -58,8 +59,8 @@ impl Verdict {
         let mut text = format!(
             "{}: {} soft, {} hard.",
             counted(self.steps, "step"),
-            self.soft,
-            self.steps - self.soft
+            thousands(self.soft as u64),
+            thousands((self.steps - self.soft) as u64)
         );
         if let Some(share) = self.hard_share {
             text.push_str(&format!(
@@ -109,7 +110,7 @@ impl OffDistribution {
         let mut reasons = Vec::new();
         let mut reason = |count: usize, what: &str| {
             if count > 0 {
-                reasons.push(format!("{count} {what}"));
+                reasons.push(format!("{} {what}", thousands(count as u64)));
             }
         };
         reason(self.short, "with a norm below the 5th percentile of token embeddings");
@@ -122,7 +123,7 @@ impl OffDistribution {
         };
         Some(format!(
             "{lead}{} of {} fed something unlike any token{reasons}.",
-            self.any,
+            thousands(self.any as u64),
             counted(self.measured, "soft step")
         ))
     }

@@ -1,6 +1,6 @@
 //! Lines over steps, with thresholds, a band and marks.
 
-use super::super::markup::{escape, figure};
+use super::super::markup::{escape, round_figure};
 use super::{label, open, short, ticks};
 
 const WIDTH: f64 = 500.0;
@@ -114,13 +114,13 @@ impl LinePlot {
     /// The range of everything shown; from 0, unless all of it lies far above.
     fn frame(&self) -> Option<Frame> {
         let points = || self.series.iter().flat_map(|series| &series.points);
-        let seen = |&(x, y): &(f64, Option<f64>)| y.filter(|y| y.is_finite()).map(|y| (x, y));
-        let x = range(points().filter_map(seen).map(|(x, _)| x))?;
-        let lines = points().filter_map(seen).map(|(_, y)| y);
+        // Gaps count for x, so that plots of one row lie under each other step by step.
+        let x = range(points().map(|&(x, _)| x))?;
+        let lines = points().filter_map(|&(_, y)| y);
         let guides = self.guides.iter().map(|guide| guide.value);
         let [mut low, mut high] =
             range(lines.chain(guides).chain(self.band.into_iter().flatten()))?;
-        if low > 0.0 && low < 0.7 * high {
+        if low > 0.0 && (low < 0.7 * high || low == high) {
             low = 0.0;
         }
         let spare = 0.04 * (high - low);
@@ -155,7 +155,7 @@ fn axes(frame: &Frame) -> String {
     for value in ticks(frame.y[0], frame.y[1], 4) {
         let y = frame.y(value);
         grid.push_str(&format!("M{left} {}H{}", short(y), short(WIDTH - RIGHT)));
-        labels.push_str(&label(LEFT - 5.0, y + 4.0, "end", &figure(value)));
+        labels.push_str(&label(LEFT - 5.0, y + 4.0, "end", &round_figure(value)));
     }
     for value in ticks(frame.x[0], frame.x[1], 6) {
         let x = frame.x(value);
@@ -171,7 +171,7 @@ fn axes(frame: &Frame) -> String {
 }
 
 fn figure_of_step(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e9 { format!("{value}") } else { figure(value) }
+    if value.fract() == 0.0 && value.abs() < 1e9 { format!("{value}") } else { round_figure(value) }
 }
 
 fn line(series: &Series, frame: &Frame) -> String {
