@@ -73,7 +73,7 @@ fn heat_map(row: &Trace, band: &[Step], first: usize, several: bool) -> HeatMap 
         let mut cells: BTreeMap<usize, f64> = BTreeMap::new();
         for entry in step.weights() {
             let place = rows.get(&entry.0).copied().unwrap_or(others);
-            any_others |= place == others;
+            any_others |= place == others && entry.value().abs() >= BOUNDS[0];
             *cells.entry(place).or_default() += entry.value();
         }
         Column {
@@ -84,9 +84,11 @@ fn heat_map(row: &Trace, band: &[Step], first: usize, several: bool) -> HeatMap 
             marked: step.event.is_some(),
         }
     });
-    let columns: Vec<Column> = columns.collect();
+    let mut columns: Vec<Column> = columns.collect();
     if any_others {
         labels.push("other tokens".into());
+    } else {
+        columns.iter_mut().for_each(|column| column.cells.retain(|(place, _)| *place != others));
     }
     let last = first + band.len().saturating_sub(1);
     let description = format!(

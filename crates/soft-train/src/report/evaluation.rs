@@ -116,7 +116,7 @@ fn limits(results: &EvalResults) -> Vec<String> {
         sentences.push(match least <= 1.0 {
             true => format!(
                 "With {questions} questions asked once, a difference of fewer than {FEWEST_PAIRS} \
-                 answers ({} points) can never be significant, whatever its cause.",
+                 answers ({} points) can never be significant in an exact paired test.",
                 round_figure(100.0 * least)
             ),
             false => {
@@ -192,7 +192,7 @@ fn significance(results: &EvalResults) -> String {
     let rows = counted(count, "row");
     if differing.is_empty() {
         return format!(
-            "None of the {rows} compared differs significantly from {baseline} (p below {LEVEL}, \
+            "Of {rows} compared, none differs significantly from {baseline} (p below {LEVEL}, \
              paired): the table gives no reason to prefer one. That is no proof that they are equal."
         );
     }
@@ -279,7 +279,7 @@ fn arms_table(results: &EvalResults) -> String {
         "p",
         "tokens",
         "seconds",
-        "answer found",
+        "extracted",
     ];
     let rows: Vec<Vec<String>> =
         results.arms.iter().map(|arm| arm_cells(arm, most, reference)).collect();
@@ -421,7 +421,7 @@ fn samples(path: &Path) -> Result<String, Error> {
 
 /// A title for each row: its name, with a number where several have the same.
 pub(super) fn titles(rows: &[&Trace]) -> Vec<String> {
-    let name = |row: &Trace| row.name.clone().unwrap_or_else(|| "row".into());
+    let name = |row: &Trace| row.name.clone().unwrap_or_else(|| "Row".into());
     let title = |(at, row): (usize, &&Trace)| {
         let own = name(row);
         let same = rows.iter().filter(|other| name(other) == own).count();

@@ -4,7 +4,7 @@ use super::belief;
 use super::markup::{counted, details, escape, figure_or_dash, round_figure, table, token_label};
 use super::svg::{Guide, LinePlot, Mark, Series};
 use super::trace::{Step, Trace};
-use super::verdict::{Verdict, effective_tokens};
+use super::verdict::{ONE_TOKEN, Verdict, effective_tokens};
 
 /// Steps of a page for which everything is shown; beyond, tables are left out and hints short.
 const DETAILED: usize = 2_000;
@@ -161,10 +161,9 @@ fn token(step: &Step, hints: usize) -> String {
         Some(token) if !token.is_empty() => escape(token).replace('\n', "↵\n"),
         _ => format!(" #{}", step.token_id),
     };
-    let doubt = match step.top_weight() {
-        Some(top) => ((1.0 - top).clamp(0.0, 1.0) * 5.0).ceil() as usize,
-        None => 0,
-    };
+    // A weight over 0.99 counts as certain: no tint at all.
+    let doubt = step.top_weight().map_or(0.0, |top| (1.0 - top).clamp(0.0, 1.0));
+    let doubt = if doubt < 1.0 - ONE_TOKEN { 0 } else { (doubt * 5.0).ceil() as usize };
     // One letter each, for there is one for every token.
     let soft = if step.is_soft() { " m" } else { "" };
     let mut html = format!("<i class=\"d{doubt}{soft}\"");
@@ -223,7 +222,12 @@ fn plots(row: &Trace) -> String {
             )),
         }
     }
-    caption.push_str(" Vertical lines: events, and the stop at the end.");
+    if !guides.is_empty() {
+        let names: Vec<&str> = guides.iter().map(|guide: &Guide| guide.text.as_str()).collect();
+        let names = names.join(", ");
+        caption.push_str(&format!(" <span class=\"key kg\"></span> thresholds: {names}."));
+    }
+    caption.push_str(" Vertical: events, and the stop at the end.");
     let entropy = [Some(Line { color: 0, of: |step| step.entropy_nats })];
     let effective = [Some(Line { color: 0, of: effective_tokens })];
     let norm = [

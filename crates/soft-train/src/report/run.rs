@@ -25,12 +25,20 @@ const EVAL_VERSION: u64 = 1;
 pub(super) struct Run {
     pub(super) path: PathBuf,
     pub(super) results: Option<Results>,
-    /// Steps of the first arm, and of each further one with its name.
-    pub(super) metrics: Vec<(Option<String>, Vec<Value>)>,
+    /// Steps of the first arm, and of each further one.
+    pub(super) metrics: Vec<ArmMetrics>,
     pub(super) config: Option<String>,
     pub(super) environment: Option<String>,
     /// The sampled rows, where there are some.
     pub(super) traces: Option<PathBuf>,
+}
+
+/// The steps of one arm.
+#[derive(Debug)]
+pub(super) struct ArmMetrics {
+    /// The folder of the arm; `None` for the first, which has none.
+    pub(super) name: Option<String>,
+    pub(super) records: Vec<Value>,
 }
 
 /// `results.json`.
@@ -113,16 +121,16 @@ fn read_results(path: &Path) -> Result<Option<Results>, Error> {
     }
 }
 
-fn read_metrics(path: &Path) -> Result<Vec<(Option<String>, Vec<Value>)>, Error> {
-    let mut metrics = vec![(None, read_jsonl(&path.join(METRICS))?)];
+fn read_metrics(path: &Path) -> Result<Vec<ArmMetrics>, Error> {
+    let mut metrics = vec![ArmMetrics { name: None, records: read_jsonl(&path.join(METRICS))? }];
     // A run of one arm has no such folder.
     let entries = fs::read_dir(path.join(ARMS)).into_iter().flatten().flatten();
     let mut arms: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     arms.sort();
     for arm in arms {
         let name = arm.file_name().map(|name| name.to_string_lossy().into_owned());
-        metrics.push((name, read_jsonl(&arm.join(METRICS))?));
+        metrics.push(ArmMetrics { name, records: read_jsonl(&arm.join(METRICS))? });
     }
-    metrics.retain(|(_, records)| !records.is_empty());
+    metrics.retain(|arm| !arm.records.is_empty());
     Ok(metrics)
 }

@@ -57,7 +57,7 @@ pub(super) fn whiskers(
     most: f64,
     reference: Option<f64>,
 ) -> String {
-    const WIDTH: f64 = 160.0;
+    const WIDTH: f64 = 150.0;
     const HEIGHT: f64 = 18.0;
     let x = |share: f64| 5.0 + (WIDTH - 10.0) * (share / most).clamp(0.0, 1.0);
     let [low, high] = if low <= high { [low, high] } else { [high, low] };
@@ -97,6 +97,6 @@ mod tests {
     fn whiskers_say_their_numbers_and_stay_inside() {
         let svg = whiskers(0.5, [0.4, 1.7], 1.0, Some(0.2));
         assert!(svg.contains("aria-label=\"50.0 %, interval 40.0 % to 170.0 %\""), "{svg}");
-        assert!(svg.contains("H155"), "{svg}");
+        assert!(svg.contains("H145"), "{svg}");
     }
 }

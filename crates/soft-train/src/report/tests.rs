@@ -44,7 +44,7 @@ fn full_row(steps: usize, entries: usize, token: &str) -> Value {
             .collect();
         json!({
             "decode_step": at, "position": at + 9, "phase": if at < steps / 2 { "think" } else { "answer" },
-            "mode": if at % 5 == 0 { "hard" } else { "soft" }, "token_id": at * 7 % 5000,
+            "mode": if at.is_multiple_of(5) { "hard" } else { "soft" }, "token_id": at * 7 % 5000,
             "token": format!("{token}0"), "sampled_id": 3, "entropy_nats": 1.3 + (at as f64).sin(),
             "effective_tokens": 3.6, "top": top, "kept_mass": 0.97, "nearest": [3, token, 0.4],
             "cosine": 0.8, "hull_distance": 0.0, "norm": 1.2, "token_norm": 1.4,
@@ -191,7 +191,7 @@ fn an_evaluation_says_what_its_figures_cannot_show() {
     let page = eval(&json!([greedy, soft(0.6), control]));
     for part in [
         "known to about ± 12.0 points or better",
-        "None of the 1 row compared differs significantly from <b>greedy</b>",
+        "Of 1 row compared, none differs significantly from <b>greedy</b>",
         "a difference of fewer than 6 answers (12 points) can never be significant",
         "One seed",
         "fewer than 95 % of the outputs of <b>soft</b> (70.0 %)",

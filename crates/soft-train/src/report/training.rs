@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::markup::{counted, details, escape, figure, percent, table};
 use super::row::key;
-use super::run::Run;
+use super::run::{ArmMetrics, Run};
 use super::svg::{LinePlot, Series, whiskers};
 use crate::results::thousands;
 
@@ -65,7 +65,7 @@ fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
     };
     let planned = planned_steps(run);
     let of_planned = planned.map_or_else(String::new, |steps| format!(" of {}", thousands(steps)));
-    let last = run.metrics.iter().filter_map(|(_, records)| step(records.last()?)).max();
+    let last = run.metrics.iter().filter_map(|arm| step(arm.records.last()?)).max();
     match (results, last) {
         (Some(_), Some(last)) => {
             say("verdict", &format!("Finished, after step {}{of_planned}.", thousands(last)))
@@ -81,7 +81,7 @@ fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
         ),
         (None, None) => say("warning", "Not finished, and no steps are recorded."),
     }
-    for (name, records) in &run.metrics {
+    for ArmMetrics { name, records } in &run.metrics {
         let name = name.as_deref().map(|name| format!("{}: ", escape(name))).unwrap_or_default();
         if let Some(at) = records.iter().find(|record| record.get("loss") == Some(&Value::Null)) {
             let at = step(at).map_or_else(|| "a step".into(), |step| format!("step {step}"));
@@ -209,7 +209,7 @@ fn checkpoints(arms: &[TrainArm]) -> String {
 /// A plot a measure, an arm a line.
 fn curves(run: &Run, arms: &[TrainArm]) -> String {
     let mut keys: Vec<String> = CURVES.map(str::to_owned).into();
-    let records = run.metrics.iter().flat_map(|(_, records)| records);
+    let records = run.metrics.iter().flat_map(|arm| &arm.records);
     for (key, value) in records.filter_map(Value::as_object).flatten() {
         if value.is_number() && !COUNTS.contains(&key.as_str()) && !keys.contains(key) {
             keys.push(key.clone());
@@ -217,7 +217,7 @@ fn curves(run: &Run, arms: &[TrainArm]) -> String {
     }
     let first = arms.first().map_or("this run", |arm| arm.arm.as_str());
     let names: Vec<&str> =
-        run.metrics.iter().map(|(name, _)| name.as_deref().unwrap_or(first)).collect();
+        run.metrics.iter().map(|arm| arm.name.as_deref().unwrap_or(first)).collect();
     let plots: String = keys.iter().filter_map(|name| curve(run, name)).collect();
     if plots.is_empty() {
         return plots;
@@ -235,12 +235,12 @@ fn curves(run: &Run, arms: &[TrainArm]) -> String {
 }
 
 fn curve(run: &Run, name: &str) -> Option<String> {
-    let line = |(color, (_, records)): (usize, &(Option<String>, Vec<Value>))| {
+    let line = |(color, arm): (usize, &ArmMetrics)| {
         let point = |record: &Value| {
             let value = record.get(name)?;
             Some((step(record)? as f64, value.as_f64()))
         };
-        Series { color, points: records.iter().filter_map(point).collect() }
+        Series { color, points: arm.records.iter().filter_map(point).collect() }
     };
     let description = format!("{name} by step");
     let series = run.metrics.iter().enumerate().map(line).collect();

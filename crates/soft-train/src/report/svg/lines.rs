@@ -41,7 +41,7 @@ pub(in crate::report) struct Series {
 pub(in crate::report) struct Guide {
     /// Its height.
     pub(in crate::report) value: f64,
-    /// What it is.
+    /// What it is, for the pointer.
     pub(in crate::report) text: String,
 }
 
@@ -98,14 +98,13 @@ impl LinePlot {
             svg.push_str(&line(series, &frame));
         }
         for guide in &self.guides {
-            let y = frame.y(guide.value);
             svg.push_str(&format!(
-                "<path class=\"guide\" d=\"M{} {}H{}\"/>",
+                "<path class=\"guide\" d=\"M{} {}H{}\"><title>{}</title></path>",
                 short(LEFT),
-                short(y),
-                short(WIDTH - RIGHT)
+                short(frame.y(guide.value)),
+                short(WIDTH - RIGHT),
+                escape(&guide.text)
             ));
-            svg.push_str(&label(WIDTH - RIGHT, y - 3.0, "end", &guide.text));
         }
         svg.push_str("</svg>");
         Some(svg)
