@@ -94,7 +94,11 @@ pub(super) fn figure_or_dash(value: Option<f64>) -> String {
 
 /// The weight of a token, to three places.
 pub(super) fn weight(value: f64) -> String {
-    if value != 0.0 && value.abs() < 5e-4 { "≈ 0".into() } else { format!("{value:.3}") }
+    match value.abs() {
+        size if size >= 100.0 => figure(value),
+        size if size > 0.0 && size < 5e-4 => "≈ 0".into(),
+        _ => format!("{value:.3}"),
+    }
 }
 
 /// A share of 1 as per cent.
@@ -158,7 +162,7 @@ mod tests {
         let shown = [0.0, 12345.6, 123.4, 12.34, 1.234, 0.1234, 1e-5, -0.5, -2000.0].map(figure);
         let expected = ["0", "12,346", "123", "12.3", "1.23", "0.123", "1.0e-5", "-0.500", "-2000"];
         assert_eq!(shown, expected);
-        assert_eq!(weight(1e-6), "≈ 0");
+        assert_eq!([1e-6, 0.0, -0.5, 1e300].map(weight), ["≈ 0", "0.000", "-0.500", "1.0e300"]);
         assert_eq!(counted(1, "step") + &counted(2000, "step"), "1 step2,000 steps");
     }
 }

@@ -363,5 +363,21 @@ fn values(row: &Trace, room: &Room) -> String {
     };
     let rows: Vec<Vec<String>> = row.steps.iter().enumerate().map(line).collect();
     let summary = format!("Values of {}", counted(rows.len(), "step"));
+    let (head, rows) = without_empty_columns(&head, rows);
     details(&summary, &table(&head, &rows, "values"), false)
+}
+
+/// A table without the columns of what was not recorded.
+fn without_empty_columns<'a>(
+    head: &[&'a str],
+    rows: Vec<Vec<String>>,
+) -> (Vec<&'a str>, Vec<Vec<String>>) {
+    let empty = |cell: &String| cell.is_empty() || cell == "–";
+    let kept: Vec<bool> =
+        (0..head.len()).map(|at| !rows.iter().all(|row| empty(&row[at]))).collect();
+    fn only<T>(cells: impl IntoIterator<Item = T>, kept: &[bool]) -> Vec<T> {
+        cells.into_iter().zip(kept).filter(|(_, kept)| **kept).map(|(cell, _)| cell).collect()
+    }
+    let rows = rows.into_iter().map(|row| only(row, &kept)).collect();
+    (only(head.iter().copied(), &kept), rows)
 }

@@ -156,7 +156,9 @@ fn a_row_with_the_least_keys_makes_a_page_without_empty_parts() {
     let page = trace_page(&[json!({"trace_version": 1, "token_ids": [5],
         "steps": [{"token_id": 5}]})]);
     assert_inert(&page);
-    for absent in ["NaN", "inf ", "class=\"plots\"", "class=\"heat\"", "Side by side", "Events:"] {
+    for absent in
+        ["NaN", "inf ", "class=\"plots\"", "class=\"heat\"", "Side by side", "Events:", ">cosine"]
+    {
         assert!(!page.contains(absent), "{absent}");
     }
     assert!(page.contains("#5"));
