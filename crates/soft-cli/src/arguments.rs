@@ -43,6 +43,8 @@ pub(crate) enum Verb {
     Eval(Eval),
     /// Log-probability of each token of a text
     Score(Score),
+    /// Make a page, one HTML file, about a run directory or a trace
+    Report(Report),
     /// Show, explain or describe configurations
     Config(Config),
     /// Say what this program can run on here, and what is missing
@@ -138,6 +140,16 @@ pub(crate) struct Score {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Run directory, or a trace of `soft generate --trace`
+    #[arg(value_name = "RUN_DIR|TRACE")]
+    pub(crate) input: PathBuf,
+    /// Where the page goes [default: report.html in the run directory, or beside the trace]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod generate;
 mod output;
 mod progress;
 mod prompts;
+mod report;
 mod score;
 mod settings;
 mod train;
@@ -60,6 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Generate(generate) => generate::run(generate, global),
         Verb::Eval(eval) => eval::run(eval, global),
         Verb::Score(score) => score::run(score, global),
+        Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),
         Verb::Completions { shell } => completions::run(*shell),

@@ -17,6 +17,7 @@ mod learning_rate;
 mod metric;
 pub mod objective;
 mod renderer;
+pub mod report;
 pub mod results;
 pub mod rollout;
 pub mod run;

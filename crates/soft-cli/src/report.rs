@@ -1,0 +1,41 @@
+//! `soft report`: a page about a run or a trace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use soft_train::report;
+
+use crate::arguments::Report;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Runs the verb.
+pub(crate) fn run(arguments: &Report) -> Result<(), Failure> {
+    let path = output_path(arguments)?;
+    let page = report::render(&arguments.input)?;
+    fs::write(&path, page)
+        .map_err(|error| Failure::disk(format!("cannot write {}: {error}", path.display())))?;
+    let mut out = Output::new();
+    out.line(path.display())?;
+    out.flush()
+}
+
+/// Where the page goes: never over what it is about.
+fn output_path(arguments: &Report) -> Result<PathBuf, Failure> {
+    let input = &arguments.input;
+    let path = arguments.output.clone().unwrap_or_else(|| report::default_output(input));
+    if same_file(&path, input) {
+        return Err(Failure::usage(format!(
+            "the report would overwrite {}, which it is about; name another file with `-o`",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other && one.is_file(),
+        _ => false,
+    }
+}

@@ -1,0 +1,136 @@
+//! The files of a run directory, as far as they are there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::evaluation::EvalResults;
+use super::trace::broken;
+use super::training::TrainResults;
+use crate::error::Error;
+use crate::run_dir::{CONFIG, ENVIRONMENT, METRICS, RESULTS, read_jsonl};
+
+/// Name of the sampled rows of an evaluation.
+const TRACES: &str = "traces.jsonl";
+/// Folder of the arms after the first.
+const ARMS: &str = "arms";
+/// The version of an evaluation's results that this program reads.
+const EVAL_VERSION: u64 = 1;
+
+/// What a run left behind.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    pub(super) path: PathBuf,
+    pub(super) results: Option<Results>,
+    /// Steps of the first arm, and of each further one.
+    pub(super) metrics: Vec<ArmMetrics>,
+    pub(super) config: Option<String>,
+    pub(super) environment: Option<String>,
+    /// The sampled rows, where there are some.
+    pub(super) traces: Option<PathBuf>,
+}
+
+/// The steps of one arm.
+#[derive(Debug)]
+pub(super) struct ArmMetrics {
+    /// The folder of the arm; `None` for the first, which has none.
+    pub(super) name: Option<String>,
+    pub(super) records: Vec<Value>,
+}
+
+/// `results.json`.
+#[derive(Debug)]
+pub(super) enum Results {
+    Evaluation(EvalResults),
+    Training(TrainResults),
+}
+
+impl Run {
+    /// Reads a run directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if a file is broken, or if nothing here was left by a run.
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let traces = Some(path.join(TRACES)).filter(|traces| traces.is_file());
+        let run = Self {
+            path: path.to_path_buf(),
+            results: read_results(&path.join(RESULTS))?,
+            metrics: read_metrics(path)?,
+            config: read_text(&path.join(CONFIG))?,
+            environment: read_text(&path.join(ENVIRONMENT))?,
+            traces,
+        };
+        if run.results.is_none() && run.metrics.is_empty() && run.traces.is_none() {
+            let report = format!(
+                "{}: no {RESULTS}, {METRICS} or {TRACES} in this directory; expected one that \
+                 `soft train` or `soft eval` made",
+                path.display()
+            );
+            return Err(Error::Data { report });
+        }
+        Ok(run)
+    }
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(Error::Data { report: format!("cannot read {}: {error}", path.display()) })
+        }
+    }
+}
+
+/// The keys that say what a file of results is.
+#[derive(Deserialize)]
+struct Head {
+    kind: Option<String>,
+    version: Option<Value>,
+}
+
+fn read_results(path: &Path) -> Result<Option<Results>, Error> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    let at = |error: serde_json::Error| {
+        let (column, problem) = broken(&error);
+        let report = format!("{}:{}:{column}: {problem}", path.display(), error.line().max(1));
+        Error::Data { report }
+    };
+    let head: Head = serde_json::from_str(&text).map_err(at)?;
+    let refused = |what: String| Error::Data { report: format!("{}:1:1: {what}", path.display()) };
+    match head.kind.as_deref() {
+        None => Ok(Some(Results::Training(serde_json::from_str(&text).map_err(at)?))),
+        Some("eval") => match head.version {
+            Some(version) if version.as_u64() == Some(EVAL_VERSION) => {
+                Ok(Some(Results::Evaluation(serde_json::from_str(&text).map_err(at)?)))
+            }
+            version => {
+                let found =
+                    version.map_or_else(|| "no `version`".into(), |v| format!("version {v}"));
+                let again = "make the evaluation again with this program";
+                Err(refused(format!("{found}, expected {EVAL_VERSION}; {again}")))
+            }
+        },
+        Some(kind) => Err(refused(format!(
+            "results of kind {kind:?}, expected \"eval\" or those of a training"
+        ))),
+    }
+}
+
+fn read_metrics(path: &Path) -> Result<Vec<ArmMetrics>, Error> {
+    let mut metrics = vec![ArmMetrics { name: None, records: read_jsonl(&path.join(METRICS))? }];
+    // A run of one arm has no such folder.
+    let entries = fs::read_dir(path.join(ARMS)).into_iter().flatten().flatten();
+    let mut arms: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    arms.sort();
+    for arm in arms {
+        let name = arm.file_name().map(|name| name.to_string_lossy().into_owned());
+        metrics.push(ArmMetrics { name, records: read_jsonl(&arm.join(METRICS))? });
+    }
+    metrics.retain(|arm| !arm.records.is_empty());
+    Ok(metrics)
+}

@@ -1,0 +1,272 @@
+//! The page of a training: how it went, its arms, its curves, how to repeat it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::markup::{counted, details, escape, figure, percent, table};
+use super::row::key;
+use super::run::{ArmMetrics, Run};
+use super::svg::{LinePlot, Series, whiskers};
+use crate::results::thousands;
+
+/// Curves that every training has, in the order in which they are looked at.
+const CURVES: [&str; 6] =
+    ["loss", "cross_entropy", "entropy", "guidance", "grad_norm", "learning_rate"];
+/// Keys that count and are no curve.
+const COUNTS: [&str; 2] = ["step", "num_tokens"];
+/// What is measured on held-out examples begins with this.
+const HELD_OUT: &str = "valid/";
+
+/// `results.json` of a training, as far as this page needs it.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct TrainResults {
+    arms: Vec<TrainArm>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct TrainArm {
+    arm: String,
+    accuracy: f64,
+    interval: Option<[f64; 2]>,
+    correct: Option<u64>,
+    total: Option<u64>,
+    steps: Option<u64>,
+    batch: Option<u64>,
+    seconds: Option<f64>,
+    published: Option<f64>,
+    checkpoint: Option<String>,
+    parameters: Option<u64>,
+    seed: Option<u64>,
+}
+
+/// The sections of the page; `results` where the run came to its end.
+pub(super) fn sections(run: &Run, results: Option<&TrainResults>) -> String {
+    let arms = results.map_or(&[][..], |results| &results.arms);
+    let mut html = format!("<section><h2>Verdict</h2>\n{}</section>\n", verdict(run, results));
+    if !arms.is_empty() {
+        html.push_str(&format!("<section><h2>Arms</h2>\n{}</section>\n", arms_table(arms)));
+    }
+    let curves = curves(run, arms);
+    if !curves.is_empty() {
+        html.push_str(&format!("<section><h2>Curves</h2>\n{curves}</section>\n"));
+    }
+    if run.config.is_some() {
+        html.push_str(&format!("<section><h2>Again</h2>\n{}</section>\n", again(&run.path)));
+    }
+    html
+}
+
+fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
+    let mut html = String::new();
+    let mut say = |class: &str, text: &str| {
+        html.push_str(&format!("<p class=\"{class}\">{text}</p>\n"));
+    };
+    let planned = planned_steps(run);
+    let of_planned = planned.map_or_else(String::new, |steps| format!(" of {}", thousands(steps)));
+    let last = run.metrics.iter().filter_map(|arm| step(arm.records.last()?)).max();
+    match (results, last) {
+        (Some(_), Some(last)) => {
+            say("verdict", &format!("Finished, after step {}{of_planned}.", thousands(last)))
+        }
+        (Some(_), None) => say("verdict", "Finished; no steps are recorded."),
+        (None, Some(last)) => say(
+            "warning",
+            &format!(
+                "Not finished: there is no results.json. The last step recorded is {}{of_planned}; \
+                 the run goes on, was interrupted, or failed.",
+                thousands(last)
+            ),
+        ),
+        (None, None) => say("warning", "Not finished, and no steps are recorded."),
+    }
+    for ArmMetrics { name, records } in &run.metrics {
+        let name = name.as_deref().map(|name| format!("{}: ", escape(name))).unwrap_or_default();
+        if let Some(at) = records.iter().find(|record| record.get("loss") == Some(&Value::Null)) {
+            let at = step(at).map_or_else(|| "a step".into(), |step| format!("step {step}"));
+            say("warning", &format!("{name}The loss is no finite number at {at}."));
+        }
+        for best in best_held_out(records) {
+            say("note", &format!("{name}{best}"));
+        }
+    }
+    if let Some(results) = results.filter(|results| !results.arms.is_empty()) {
+        say("note", &limits(&results.arms));
+    }
+    html
+}
+
+/// What the table can show.
+fn limits(arms: &[TrainArm]) -> String {
+    let problems = arms.iter().filter_map(|arm| arm.total).max().unwrap_or(0);
+    let mut seeds: Vec<u64> = arms.iter().filter_map(|arm| arm.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let seeds = match seeds.len() {
+        0 => String::new(),
+        count => format!(" of {}", counted(count, "seed")),
+    };
+    let published = match arms.iter().any(|arm| arm.published.is_some()) {
+        true => {
+            " Published figures were reached with the authors' own budget of steps and examples, \
+             which may be many times the one here."
+        }
+        false => "",
+    };
+    format!(
+        "Accuracy is exact match on {} held out, each model running freely from its prompt. The \
+         intervals are about these problems and one trained model{seeds}: how much another seed \
+         would change is not in them.{published}",
+        counted(problems as usize, "problem")
+    )
+}
+
+fn step(record: &Value) -> Option<u64> {
+    record.get("step")?.as_u64()
+}
+
+fn planned_steps(run: &Run) -> Option<u64> {
+    let config: toml::Table = run.config.as_ref()?.parse().ok()?;
+    config.get("train")?.get("steps")?.as_integer().and_then(|steps| u64::try_from(steps).ok())
+}
+
+/// The best of every held-out measure and its step; escaped.
+fn best_held_out(records: &[Value]) -> Vec<String> {
+    let mut keys: Vec<&String> = Vec::new();
+    for key in records.iter().filter_map(Value::as_object).flat_map(|record| record.keys()) {
+        if key.starts_with(HELD_OUT) && !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let best = |key: &&String| {
+        let points =
+            records.iter().filter_map(|record| Some((step(record)?, record.get(*key)?.as_f64()?)));
+        let by_value = |a: &(u64, f64), b: &(u64, f64)| a.1.total_cmp(&b.1);
+        let more_is_better = key.contains("accuracy") || key.contains("reward");
+        let best = if more_is_better { points.max_by(by_value) } else { points.min_by(by_value) };
+        best.map(|(step, value)| {
+            format!("Best {}: {} at step {}.", escape(key), figure(value), thousands(step))
+        })
+    };
+    keys.iter().filter_map(best).collect()
+}
+
+fn arms_table(arms: &[TrainArm]) -> String {
+    let head = [
+        "arm",
+        "accuracy",
+        "0 to 100 %",
+        "95 % interval",
+        "right",
+        "published",
+        "steps",
+        "batch",
+        "seconds",
+        "parameters",
+    ];
+    let dash = || "–".to_owned();
+    let row = |arm: &TrainArm| {
+        vec![
+            format!("<b>{}</b>", escape(&arm.arm)),
+            percent(arm.accuracy),
+            whiskers(arm.accuracy, arm.interval.unwrap_or([arm.accuracy; 2]), 1.0, arm.published),
+            arm.interval.map_or_else(dash, |[low, high]| {
+                format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)
+            }),
+            arm.correct.zip(arm.total).map_or_else(dash, |(right, of)| format!("{right} / {of}")),
+            arm.published.map_or_else(dash, percent),
+            arm.steps.map_or_else(dash, thousands),
+            arm.batch.map_or_else(dash, thousands),
+            arm.seconds.map_or_else(dash, figure),
+            arm.parameters.map_or_else(dash, thousands),
+            arm.checkpoint
+                .as_deref()
+                .map_or_else(dash, |path| format!("<code>{}</code>", escape(path))),
+        ]
+    };
+    let rows: Vec<Vec<String>> = arms.iter().map(row).collect();
+    let note = match arms.iter().any(|arm| arm.published.is_some()) {
+        true => "<p class=\"note\">The thin vertical line is the published accuracy.</p>",
+        false => "",
+    };
+    table(&head, &rows, "arms") + note + &checkpoints(arms)
+}
+
+/// Where the models lie; arms that feed one model differently share it.
+fn checkpoints(arms: &[TrainArm]) -> String {
+    let row = |arm: &TrainArm| {
+        let path = arm.checkpoint.as_deref().filter(|path| !path.is_empty())?;
+        Some(vec![escape(&arm.arm), format!("<code>{}</code>", escape(path))])
+    };
+    let rows: Vec<Vec<String>> = arms.iter().filter_map(row).collect();
+    match rows.is_empty() {
+        true => String::new(),
+        false => details("Checkpoints", &table(&["arm", "path"], &rows, "texts"), false),
+    }
+}
+
+/// A plot a measure, an arm a line.
+fn curves(run: &Run, arms: &[TrainArm]) -> String {
+    let mut keys: Vec<String> = CURVES.map(str::to_owned).into();
+    let records = run.metrics.iter().flat_map(|arm| &arm.records);
+    for (key, value) in records.filter_map(Value::as_object).flatten() {
+        if value.is_number() && !COUNTS.contains(&key.as_str()) && !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
+    let first = arms.first().map_or("this run", |arm| arm.arm.as_str());
+    let names: Vec<&str> =
+        run.metrics.iter().map(|arm| arm.name.as_deref().unwrap_or(first)).collect();
+    let plots: String = keys.iter().filter_map(|name| curve(run, name)).collect();
+    if plots.is_empty() {
+        return plots;
+    }
+    let legend: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| format!("{} {}", key(at), escape(name)))
+        .collect();
+    format!(
+        "<p class=\"legend\">{} · against the step; long curves keep the least and the greatest \
+         of each bin</p><div class=\"plots\">{plots}</div>\n",
+        legend.join(" ")
+    )
+}
+
+fn curve(run: &Run, name: &str) -> Option<String> {
+    let line = |(color, arm): (usize, &ArmMetrics)| {
+        let point = |record: &Value| {
+            let value = record.get(name)?;
+            Some((step(record)? as f64, value.as_f64()))
+        };
+        Series { color, points: arm.records.iter().filter_map(point).collect() }
+    };
+    let description = format!("{name} by step");
+    let series = run.metrics.iter().enumerate().map(line).collect();
+    let svg = LinePlot { description, series, ..LinePlot::default() }.svg()?;
+    let caption = escape(&name.replace('_', " "));
+    Some(format!("<figure><figcaption><b>{caption}</b></figcaption>{svg}</figure>\n"))
+}
+
+/// The command that makes the run once more, under another name.
+fn again(path: &Path) -> String {
+    let config = path.join(crate::run_dir::CONFIG).display().to_string();
+    let name = path.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
+    format!(
+        "<pre>soft train -c {} run.name={}</pre>\n<p class=\"note\">On the same machine and \
+         version the numbers come out the same.</p>\n",
+        escape(&quoted(&config)),
+        escape(&quoted(&format!("{name}-again")))
+    )
+}
+
+/// A word of a shell.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:@%".contains(letter);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
