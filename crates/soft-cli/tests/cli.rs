@@ -251,7 +251,10 @@ fn help_names_only_what_is_there() {
         .skip(1)
         .map_while(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(verbs, ["train", "generate", "score", "report", "config", "doctor", "completions"]);
+    assert_eq!(
+        verbs,
+        ["train", "generate", "eval", "score", "report", "config", "doctor", "completions"]
+    );
     assert!(!stdout(&["generate", "--help"]).contains("--adapter"));
 }
 

@@ -99,8 +99,7 @@ fn marked(text: &str) -> Option<&str> {
 fn last_number(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let is_word = |at: Option<usize>| {
-        at.and_then(|at| bytes.get(at))
-            .is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_' || *b >= 0x80)
+        at.and_then(|at| bytes.get(at)).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
     };
     let mut found = None;
     let mut at = 0;

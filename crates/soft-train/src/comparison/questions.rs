@@ -160,7 +160,7 @@ mod tests {
         let text =
             format!("{good}{{\"question\": \"q\",,}}\n\n{{\"q\": 1}}\n{{\"question\": \"\"}}\n7\n");
         let lines: Vec<String> = report(&text).lines().map(str::to_owned).collect();
-        assert!(lines[0].contains("q.jsonl:2:17: broken JSON"), "{lines:?}");
+        assert!(lines[0].contains("q.jsonl:2:18: broken JSON"), "{lines:?}");
         assert!(lines[1].contains("q.jsonl:4:1: no key `question` (keys: q)"), "{lines:?}");
         assert!(lines[2].contains("`question` is empty") && lines[3].contains("an object"));
         assert!(report("\n \n").contains("no questions; expected"));
