@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use soft_model::ModelFiles;
-use soft_train::comparison::{Arm, Comparison, Progress as Told, arms, compare, read_questions};
+use soft_train::comparison::{
+    Arm, Comparison, Progress as Told, arms, check, compare, read_questions,
+};
 use soft_train::config::{ConfigError, Resolved};
 use soft_train::run::{Resume, open_evaluation};
 use soft_train::run_dir::Environment;
@@ -43,17 +45,12 @@ pub(crate) fn run(arguments: &Eval, global: &Global) -> Result<(), Failure> {
     if config.eval.limit > 0 {
         questions.truncate(config.eval.limit);
     }
-    let mut plan = Vec::new();
-    for arm in &arms {
-        // Tags and tokens are looked up before anything runs.
-        soft_train::decoding::Decoding::new(&arm.config, &files)?;
-        plan.push(describe(arm));
-    }
+    check(config, &arms, &files)?;
     if arguments.dry_run {
         let mut out = Output::new();
         out.line(format!("{} questions, {} arms:", questions.len(), arms.len()))?;
-        for line in plan {
-            out.line(line)?;
+        for arm in &arms {
+            out.line(describe(arm))?;
         }
         return out.flush();
     }

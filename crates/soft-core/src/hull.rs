@@ -1,14 +1,11 @@
 //! How far a vector lies from the convex hull of others.
 
-/// Steps of the search; each moves all the weight that one pair can exchange.
-const MAX_STEPS: usize = 10_000;
+/// Largest number of points that are taken into the corral; more only where rounding leads astray.
+const MAX_STEPS: usize = 1000;
+/// Relative to the squares at hand, what is taken for rounding.
+const ROUNDING: f64 = 1e-12;
 
 /// Euclidean distance from x to the convex hull of k points, 0 inside of it.
-///
-/// Minimises `||x - sum_i w_i a_i||` over weights `w_i >= 0` that sum to 1 by moving weight to the
-/// point of the steepest descent from that which gains most by it (the choice of pairs of Fan, Chen
-/// and Lin 2005 for support vector machines). An upper bound where the search ends early, which at the few tokens of
-/// a mixture it does not.
 ///
 /// # Shapes
 /// - products: `k * k` inner products `a_i . a_j`, row by row
@@ -17,41 +14,89 @@ const MAX_STEPS: usize = 10_000;
 ///
 /// # Panics
 /// If there is no point, or `products` is not `k * k` long.
+///
+/// # Source
+/// Wolfe (1976), "Finding the nearest point in a polytope", on the points less x: a corral of
+/// points is kept whose affine hull has its nearest point inside; it grows by the point that lies
+/// lowest in the direction of the origin, and loses those whose weight would turn negative.
 pub fn distance_to_hull(products: &[f64], with_x: &[f64], square: f64) -> f64 {
     let k = with_x.len();
     assert!(k > 0 && products.len() == k * k, "k points and their k * k products");
-    let product = |i: usize, j: usize| products[i * k + j];
-    let from = |i: usize| product(i, i) - 2.0 * with_x[i];
-    let nearest = (0..k).min_by(|&i, &j| from(i).total_cmp(&from(j))).unwrap_or(0);
-    let mut weights = vec![0.0; k];
-    weights[nearest] = 1.0;
-    // Half the gradient: a_i . (y - x), y being the point that the weights make.
-    let mut slope: Vec<f64> = (0..k).map(|i| product(i, nearest) - with_x[i]).collect();
-    let scale = (0..k).map(|i| product(i, i)).fold(square, f64::max).max(f64::MIN_POSITIVE);
+    // (a_i - x) . (a_j - x)
+    let product = |i: usize, j: usize| products[i * k + j] - with_x[i] - with_x[j] + square;
+    let scale = (0..k).map(|i| product(i, i).abs()).fold(square, f64::max);
+    let first = (0..k).min_by(|&i, &j| product(i, i).total_cmp(&product(j, j))).unwrap_or(0);
+    let mut corral = vec![(first, 1.0)];
     for _ in 0..MAX_STEPS {
-        let Some(to) = (0..k).min_by(|&i, &j| slope[i].total_cmp(&slope[j])) else { break };
-        let curve = |away: usize| product(to, to) - 2.0 * product(to, away) + product(away, away);
-        // What the exchange with `away` gains, to second order.
-        let gain = |away: usize| {
-            let first = (slope[away] - slope[to]).max(0.0);
-            let moved = (first / curve(away).max(f64::MIN_POSITIVE)).min(weights[away]);
-            moved * (first - moved * curve(away) / 2.0)
-        };
-        let worth = |&i: &usize, &j: &usize| gain(i).total_cmp(&gain(j));
-        let Some(away) = (0..k).filter(|&i| weights[i] > 0.0).max_by(worth) else { break };
-        if gain(away) <= 1e-18 * scale {
+        let along = |j: usize| corral.iter().map(|&(i, w)| w * product(i, j)).sum::<f64>();
+        let norm: f64 = corral.iter().map(|&(i, w)| w * along(i)).sum();
+        let lowest = (0..k).min_by(|&i, &j| along(i).total_cmp(&along(j))).unwrap_or(first);
+        let is_in = corral.iter().any(|entry| entry.0 == lowest);
+        if is_in || along(lowest) >= norm - ROUNDING * scale {
             break;
         }
-        let moved = ((slope[away] - slope[to]) / curve(away)).min(weights[away]);
-        weights[to] += moved;
-        weights[away] -= moved;
-        for (i, slope) in slope.iter_mut().enumerate() {
-            *slope += moved * (product(i, to) - product(i, away));
+        corral.push((lowest, 0.0));
+        while let Some(wanted) = affine_minimum(&corral, &product) {
+            if wanted.iter().all(|&w| w > 0.0) {
+                corral.iter_mut().zip(wanted).for_each(|(entry, w)| entry.1 = w);
+                break;
+            }
+            // As far towards it as all weights stay at 0 or more.
+            let steps = corral.iter().zip(&wanted).filter(|(_, w)| **w <= 0.0);
+            let step = steps.map(|(entry, w)| entry.1 / (entry.1 - w)).fold(1.0, f64::min);
+            for (entry, w) in corral.iter_mut().zip(wanted) {
+                entry.1 += step * (w - entry.1);
+            }
+            corral.retain(|entry| entry.1 > ROUNDING);
         }
     }
-    // ||x - y||^2 = x.x - 2 x.y + y.y, with y.y = sum_i w_i (slope_i + a_i.x).
-    let distance = weights.iter().zip(&slope).zip(with_x).map(|((w, s), b)| w * (s - b));
-    (square + distance.sum::<f64>()).max(0.0).sqrt()
+    let norm: f64 = corral
+        .iter()
+        .flat_map(|&(i, v)| corral.iter().map(move |&(j, w)| (i, j, v * w)))
+        .map(|(i, j, weight)| weight * product(i, j))
+        .sum();
+    norm.max(0.0).sqrt()
+}
+
+/// Weights, of either sign, of the point of the corral's affine hull that is nearest to the
+/// origin; none where the points depend on one another.
+fn affine_minimum(
+    corral: &[(usize, f64)],
+    product: &impl Fn(usize, usize) -> f64,
+) -> Option<Vec<f64>> {
+    let n = corral.len();
+    if n < 2 {
+        return (n == 1).then(|| vec![1.0]);
+    }
+    // (H + 1 1^T) u = 1, and u divided by its sum: elimination with pivots.
+    let scale = corral.iter().map(|&(i, _)| product(i, i).abs()).fold(f64::MIN_POSITIVE, f64::max);
+    let mut rows: Vec<Vec<f64>> = corral
+        .iter()
+        .map(|&(i, _)| {
+            let entries = corral.iter().map(|&(j, _)| product(i, j) / scale + 1.0);
+            entries.chain(Some(1.0)).collect()
+        })
+        .collect();
+    for column in 0..n {
+        let pivot =
+            (column..n).max_by(|&a, &b| rows[a][column].abs().total_cmp(&rows[b][column].abs()))?;
+        rows.swap(column, pivot);
+        if rows[column][column].abs() < ROUNDING {
+            return None;
+        }
+        let lead = rows[column].clone();
+        for row in rows.iter_mut().skip(column + 1) {
+            let factor = row[column] / lead[column];
+            row.iter_mut().zip(&lead).for_each(|(x, l)| *x -= factor * l);
+        }
+    }
+    let mut u = vec![0.0; n];
+    for place in (0..n).rev() {
+        let known: f64 = (place + 1..n).map(|other| rows[place][other] * u[other]).sum();
+        u[place] = (rows[place][n] - known) / rows[place][place];
+    }
+    let sum: f64 = u.iter().sum();
+    Some(u.into_iter().map(|u| u / sum).collect())
 }
 
 #[cfg(test)]
@@ -96,7 +141,8 @@ mod tests {
             let mixture: Vec<f64> = (0..6)
                 .map(|d| points.iter().zip(&weights).map(|(a, w)| a[d] * w / sum).sum())
                 .collect();
-            prop_assert!(distance(&points, &mixture) < 1e-4);
+            let zero = distance(&points, &mixture);
+            prop_assert!(zero < 1e-4, "{zero}");
             let to = |a: &[f64]| a.iter().zip(&x).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
             let found = distance(&points, &x);
             prop_assert!(points.iter().all(|a| found <= to(a) + 1e-9));

@@ -12,5 +12,5 @@ pub use arms::{Arm, arms};
 pub use extract::Extractor;
 pub use outcome::{ArmOutcome, Outcome};
 pub use questions::{Question, read_questions};
-pub use runner::{Comparison, Progress, compare};
+pub use runner::{Comparison, Progress, check, compare};
 pub use statistics::{Difference, accuracy, difference, significant};

@@ -120,6 +120,34 @@ pub fn compare(
     Ok(outcome)
 }
 
+impl Comparison<'_> {
+    /// The token of the control "pause"; any where no arm has that control.
+    fn pause(config: &Config, arms: &[Arm], files: &ModelFiles) -> Result<u32, Error> {
+        if !arms.iter().any(|arm| arm.controls.contains(&Control::Pause)) {
+            return Ok(0);
+        }
+        let text = &config.eval.pause;
+        let ids = files.require_tokenizer()?.encode(text, false)?;
+        ids.first().copied().ok_or_else(|| Error::Config {
+            report: format!("`eval.pause` is {text:?}, which has no token"),
+        })
+    }
+}
+
+/// Checks what can be checked before the model is loaded: tags and tokens of the arms, the
+/// extractor, the token of a pause.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check(config: &Config, arms: &[Arm], files: &ModelFiles) -> Result<(), Error> {
+    for arm in arms {
+        Decoding::new(&arm.config, files)?;
+    }
+    Extractor::new(&config.eval)?;
+    Comparison::pause(config, arms, files)?;
+    Ok(())
+}
+
 /// The seeds that an arm runs with.
 fn seeds(arm: &Arm, config: &Config) -> std::ops::Range<u64> {
     let count = if arm.has_chance() { config.eval.seeds as u64 } else { 1 };
@@ -161,13 +189,7 @@ impl<'a> Runner<'a> {
             of.files.encode_prompt(&text, of.config.generate.chat)
         };
         let prompts = of.questions.iter().map(prompt).collect::<Result<Vec<_>, _>>()?;
-        let pause = match of.arms.iter().any(|arm| arm.controls.contains(&Control::Pause)) {
-            true => of.files.require_tokenizer()?.encode(&eval.pause, false)?.first().copied(),
-            false => Some(0),
-        };
-        let pause = pause.ok_or_else(|| Error::Config {
-            report: format!("`eval.pause` is {:?}, which has no token", eval.pause),
-        })?;
+        let pause = Comparison::pause(of.config, of.arms, of.files)?;
         let runs = |arm: &Arm| seeds(arm, of.config).count() * (1 + arm.controls.len());
         let total = of.arms.iter().map(runs).sum::<usize>() * prompts.len();
         let mut runner = Self {

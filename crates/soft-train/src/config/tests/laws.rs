@@ -216,13 +216,23 @@ fn every_shipped_configuration_loads_and_trains_something() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# "), "{} does not open with its command", path.display());
         let resolved = Loader::new().file(&path).load().unwrap_or_else(|e| panic!("{e}"));
-        resolved.require_training().unwrap_or_else(|e| panic!("{e}"));
+        match resolved.config.eval.compare.is_empty() {
+            true => resolved.require_training().unwrap_or_else(|e| panic!("{e}")),
+            false => {
+                let load =
+                    |settings: &[String]| Loader::new().file(&path).overrides(settings).load();
+                crate::comparison::arms(&resolved.config, &load).unwrap_or_else(|e| panic!("{e}"));
+            }
+        }
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         assert_eq!(resolved.config.run.name, stem, "a run is named after its file");
         names.push(stem);
     }
     names.sort();
-    assert_eq!(names, ["mnns-hard", "mnns-no-thought", "mnns-soft", "quickstart"]);
+    assert_eq!(
+        names,
+        ["mnns-hard", "mnns-no-thought", "mnns-soft", "quickstart", "smollm2-thinking"]
+    );
 }
 
 #[test]
