@@ -117,7 +117,8 @@ impl Outcome {
         let found: Vec<String> = compared
             .iter()
             .zip(significant(&ps))
-            .filter_map(|(arm, found)| found.then(|| title(arm)))
+            .filter(|(_, found)| *found)
+            .map(|(arm, _)| title(arm))
             .collect();
         notes.push(match found.is_empty() {
             true => format!(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::{
-    Arm, Config, FeedKind, Loader, Mode, Origin, Paths, Preset, QUICKSTART, Soft, SpanKind, Stage,
+    Arm, Config, FeedKind, Loader, Mode, Origin, Paths, Preset, QUICKSTART, SpanKind, Stage,
     TaskName, fields, json_schema,
 };
 use super::{config, load};
