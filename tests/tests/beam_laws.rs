@@ -92,7 +92,7 @@ fn enough_beams_find_the_likeliest_of_all_sequences() {
             assert!((score - expected).abs() < 1e-4, "{score} {expected}");
             assert_eq!(row.token_ids, ids);
         }
-        assert_eq!(beams.forward_tokens, VOCAB, "one more column of every beam");
+        assert_eq!(beams.forward_tokens, 2 * VOCAB, "two tokens of every beam");
     }
 }
 

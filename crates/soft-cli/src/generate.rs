@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use serde_json::{Value, json};
 use soft_model::{ModelFiles, Tokenizer, Transformer, embedding_norms};
+use soft_train::comparison::Extractor;
 use soft_train::config::Resolved;
 use soft_train::decoding::{Continuations, Decoding, Search};
 use soft_train::trace::{Context, Row};
@@ -37,18 +38,18 @@ pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> 
     };
     let context = Context::new(&resolved.config, decoding.name.clone(), norms);
     let several = prompts.len() > 1;
-    let mut sink = Sink::new(arguments, several, context, files.tokenizer.as_ref())?;
+    let extractor = Extractor::new(&resolved.config.eval)?;
+    let mut sink = Sink::new(arguments, several, context, files.tokenizer.as_ref(), extractor)?;
     let streams = !several && !arguments.json && decoding.search == Search::One;
     if streams && std::io::stdout().is_terminal() {
         return stream(&model, &rows, &decoding, &mut sink, &prompts);
     }
-    let most = (prompts.len() * decoding.options.max_new * decoding.search.rows()) as u64;
     let progress = Progress::counting(prompts.len() as u64, "generating");
+    let mut tokens = 0u64;
     for (number, (prompts, rows)) in prompts.chunks(BATCH).zip(rows.chunks(BATCH)).enumerate() {
-        let mut tokens = 0u64;
         let made = decoding.run(&model, rows, number * BATCH, &mut |_, _, _| {
             tokens += 1;
-            progress.note(format!("{tokens} tokens of this batch, at most {most} in all"));
+            progress.note(format!("{tokens} tokens"));
         })?;
         progress.advance(rows.len() as u64);
         for ((prompt, ids), made) in prompts.iter().zip(rows).zip(&made) {
@@ -148,6 +149,7 @@ struct Sink<'a> {
     several: bool,
     context: Context,
     tokenizer: Option<&'a Tokenizer>,
+    extractor: Extractor,
     trace: Option<(PathBuf, BufWriter<File>)>,
 }
 
@@ -157,6 +159,7 @@ impl<'a> Sink<'a> {
         several: bool,
         context: Context,
         tokenizer: Option<&'a Tokenizer>,
+        extractor: Extractor,
     ) -> Result<Self, Failure> {
         let create = |path: &PathBuf| match File::create(path) {
             Ok(file) => Ok((path.clone(), BufWriter::new(file))),
@@ -164,7 +167,7 @@ impl<'a> Sink<'a> {
         };
         let trace = arguments.trace.as_ref().map(create).transpose()?;
         let (out, json) = (Output::new(), arguments.json);
-        Ok(Self { out, json, several, context, tokenizer, trace })
+        Ok(Self { out, json, several, context, tokenizer, extractor, trace })
     }
 
     fn write(&mut self, prompt: &Prompt, ids: &[u32], made: &Continuations) -> Result<(), Failure> {
@@ -179,11 +182,8 @@ impl<'a> Sink<'a> {
             };
             self.out.line(format!("> {prompt}"))?;
         }
-        let votes = made.scores.is_empty() && made.rows.len() > 1;
-        for row in made.rows.iter().take(if votes { made.rows.len() } else { 1 }) {
-            let text = self.tokenizer.map(|tokenizer| tokenizer.decode_visible(&row.token_ids));
-            self.out.line(text.unwrap_or_else(|| list(&row.token_ids)))?;
-        }
+        let row = &made.rows[self.best(made)];
+        self.out.line(self.text(&row.token_ids).unwrap_or_else(|| list(&row.token_ids)))?;
         self.out.flush()
     }
 
@@ -198,7 +198,25 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// The object of `--json`: the first continuation, and the others beside it.
+    fn text(&self, ids: &[u32]) -> Option<String> {
+        self.tokenizer.map(|tokenizer| tokenizer.decode_visible(ids))
+    }
+
+    /// The answers of votes, by the extractor of `eval.extract`.
+    fn answers(&self, made: &Continuations) -> Vec<Option<String>> {
+        let answer = |ids: &[u32]| self.extractor.extract(&self.text(ids)?);
+        made.rows.iter().map(|row| answer(&row.token_ids)).collect()
+    }
+
+    /// The continuation to show: the best beam, or the vote that wins.
+    fn best(&self, made: &Continuations) -> usize {
+        match made.scores.is_empty() && made.rows.len() > 1 {
+            true => self.extractor.majority(&self.answers(made)),
+            false => 0,
+        }
+    }
+
+    /// The object of `--json`: the continuation to show, and all of them beside it.
     fn object(&self, prompt: &Prompt, ids: &[u32], made: &Continuations) -> Value {
         let text = match prompt {
             Prompt::Text(text) => Some(text.as_str()),
@@ -206,7 +224,8 @@ impl<'a> Sink<'a> {
         };
         let tokenizer = self.tokenizer;
         let row = |generation| Row { prompt: text, prompt_ids: ids, generation, tokenizer };
-        let mut object = row(&made.rows[0]).json(&self.context);
+        let mut object = row(&made.rows[self.best(made)]).json(&self.context);
+        let answers = self.answers(made);
         if made.rows.len() > 1 || !made.scores.is_empty() {
             let others = made.rows.iter().enumerate().map(|(place, generation)| {
                 json!({
@@ -214,6 +233,7 @@ impl<'a> Sink<'a> {
                     "token_ids": generation.token_ids,
                     "stop": generation.stop,
                     "score": made.scores.get(place),
+                    "answer": answers[place],
                 })
             });
             object["continuations"] = others.collect();

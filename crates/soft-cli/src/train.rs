@@ -1,7 +1,7 @@
 //! `soft train`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
@@ -37,11 +37,25 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let command = command(&program, arguments, global);
     let options = TrainOptions { resume, dashboard, program, command };
     let trained = soft_train::run::train(&resolved, &device, &options)?;
+    let page = write_report(&trained.run_dir);
     // Not before: it locks standard output, which the dashboard's thread writes to.
     let mut out = Output::new();
     out.line("")?;
     out.line(trained.table.trim_end())?;
+    match page {
+        Ok(page) => out.line(format!("report: {}", page.display()))?,
+        Err(problem) => eprintln!("warning: the run has no report: {problem}"),
+    }
     out.flush()
+}
+
+/// The page of a run that is over: it must not cost the run.
+fn write_report(run_dir: &Path) -> Result<PathBuf, String> {
+    let path = soft_train::report::default_output(run_dir);
+    let page = soft_train::report::render(run_dir).map_err(|error| error.to_string())?;
+    std::fs::write(&path, page)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(path)
 }
 
 /// Whether a dashboard can be drawn: it writes to stdout and reads keys.

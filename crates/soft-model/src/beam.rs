@@ -44,7 +44,7 @@ pub struct BeamOptions {
 pub struct Beams {
     /// The sequences and their scores, best first. They have no records and no inputs.
     pub sequences: Vec<(Generation, f64)>,
-    /// Positions that were computed for them, the prompt aside.
+    /// Tokens that were generated for all of them, those of sequences that were dropped included.
     pub forward_tokens: usize,
 }
 
@@ -170,6 +170,7 @@ impl Search<'_> {
         for (prompt, children) in children.into_iter().enumerate() {
             let places = self.beams.beams - self.found[prompt].sequences.len();
             for child in best(children, places) {
+                self.found[prompt].forward_tokens += 1;
                 match child.stop {
                     Some(stop) => {
                         let sequence = self.ended(child.beam, stop);
@@ -350,9 +351,6 @@ impl Search<'_> {
 
     fn feed(&mut self, next: Tensor<2>) -> Tensor<2> {
         let [rows, d_model] = next.dims();
-        for beam in &self.live {
-            self.found[beam.prompt].forward_tokens += 1;
-        }
         let real = vec![vec![true]; rows];
         let embeds = next.reshape([rows, 1, d_model]);
         let hidden = self.model.forward(embeds, &real, &mut self.cache, None);

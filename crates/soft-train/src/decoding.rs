@@ -42,7 +42,7 @@ pub struct Continuations {
     pub rows: Vec<Generation>,
     /// Scores of the beams; empty elsewhere.
     pub scores: Vec<f64>,
-    /// Positions computed for all of them, the prompt aside.
+    /// Tokens generated for all of them, those of dropped beams included.
     pub forward_tokens: usize,
 }
 

@@ -36,7 +36,7 @@ pub struct Outcome {
     pub extract: String,
     /// One entry an arm, each followed by its controls.
     pub arms: Vec<ArmOutcome>,
-    /// What the figures can and cannot show.
+    /// What a reader of the figures has to know beside them.
     pub notes: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ impl Outcome {
             let rates: Vec<String> = rates.collect();
             text.push_str(&format!("\n{}: {}", title(arm), rates.join(", ")));
         }
-        for note in &self.notes {
+        for note in self.remarks() {
             text.push_str(&format!("\n- {note}"));
         }
         text.push('\n');
@@ -104,11 +104,15 @@ impl Outcome {
             self.budget
         )];
         let least = (1..=64).find(|&n| 2f64.powi(1 - n) < 0.05).unwrap_or(6);
+        let share = f64::from(least) / self.questions.max(1) as f64;
+        let share = match share <= 1.0 {
+            true => format!("which is {} of accuracy here", percent(share)),
+            false => "and there are not so many".to_owned(),
+        };
         notes.push(format!(
             "p is that of an exact paired test against `{}`; it can only be under 5 % where at least \
-             {least} questions were answered differently, which is {} of accuracy here.",
+             {least} questions were answered differently, {share}.",
             self.baseline,
-            percent(f64::from(least) / self.questions.max(1) as f64)
         ));
         let compared: Vec<&ArmOutcome> =
             self.arms.iter().filter(|arm| arm.difference.is_some()).collect();

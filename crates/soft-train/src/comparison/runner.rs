@@ -1,6 +1,6 @@
 //! Runs the arms over the questions, writes each answer down, and goes on where it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -104,6 +104,13 @@ pub fn compare(
     let mut writer = JsonlWriter::append_to(&items)?;
     let mut traces = JsonlWriter::append_to(&path.join(TRACES))?;
     let mut runner = Runner::new(comparison, read_items(&items)?)?;
+    // A kill may have left the traces of a batch whose answers were not written yet.
+    for trace in read_jsonl(&path.join(TRACES))? {
+        let (name, question) = (trace["name"].as_str(), trace["question"].as_u64());
+        if let (Some(name), Some(question)) = (name, question) {
+            runner.traced.insert((name.to_owned(), question as usize));
+        }
+    }
     let mut groups = Vec::new();
     for arm in comparison.arms {
         for seed in seeds(arm, comparison.config) {
@@ -179,6 +186,8 @@ struct Runner<'a> {
     found: usize,
     warned: bool,
     total: usize,
+    /// Arms and questions that have a trace.
+    traced: HashSet<(String, usize)>,
 }
 
 impl<'a> Runner<'a> {
@@ -189,6 +198,17 @@ impl<'a> Runner<'a> {
             of.files.encode_prompt(&text, of.config.generate.chat)
         };
         let prompts = of.questions.iter().map(prompt).collect::<Result<Vec<_>, _>>()?;
+        let context = of.files.context();
+        if let Some(place) = prompts.iter().position(|ids| ids.len() >= context) {
+            return Err(Error::Data {
+                report: format!(
+                    "question {} has {} tokens, and the model {context} positions: leave it out of \
+                     `eval.data`, or shorten it",
+                    place + 1,
+                    prompts[place].len()
+                ),
+            });
+        }
         let pause = Comparison::pause(of.config, of.arms, of.files)?;
         let runs = |arm: &Arm| seeds(arm, of.config).count() * (1 + arm.controls.len());
         let total = of.arms.iter().map(runs).sum::<usize>() * prompts.len();
@@ -203,6 +223,7 @@ impl<'a> Runner<'a> {
             found: 0,
             warned: false,
             total,
+            traced: HashSet::new(),
         };
         for item in read {
             let key = (item.arm.clone(), item.control, item.seed);
@@ -271,7 +292,8 @@ impl<'a> Runner<'a> {
                 let row = &made.rows[place];
                 let mut item = self.item(group, None, question, row);
                 (item.tokens, item.seconds) = (made.forward_tokens, seconds);
-                if first < traced && !row.steps.is_empty() {
+                let is_new = self.traced.insert((group.arm.name.clone(), question));
+                if first < traced && !row.steps.is_empty() && is_new {
                     traces.append(&self.trace(&context, question, row, &item))?;
                 }
                 all.push(item);
@@ -384,6 +406,7 @@ impl<'a> Runner<'a> {
         let prompt = Some(&*self.of.questions[question].text);
         let prompt_ids = &self.prompts[question];
         let mut object = Row { prompt, prompt_ids, generation: row, tokenizer }.json(context);
+        object["question"] = json!(question);
         object["expected"] = json!(item.expected);
         object["answer"] = json!(item.answer);
         object["correct"] = json!(item.correct);
@@ -464,7 +487,8 @@ impl<'a> Runner<'a> {
             arms,
             notes: Vec::new(),
         };
-        outcome.notes = outcome.remarks();
+        // The report finds the others itself.
+        outcome.notes = outcome.remarks().into_iter().take(1).collect();
         outcome
     }
 
