@@ -174,6 +174,10 @@ fn beams_think_and_then_answer_in_tokens() {
             assert_eq!(row.token_ids[1..3], [18, 19], "the second certain step closes the thought");
             assert_eq!((row.tally.thoughts, row.tally.soft, row.tally.cold_stops), (2, 1, 1));
         }
+        for beams in search(&tags, kind, 3) {
+            let rows: Vec<_> = beams.sequences.iter().map(|(row, _)| &row.token_ids).collect();
+            assert!((1..rows.len()).all(|i| !rows[..i].contains(&rows[i])), "{rows:?}");
+        }
     }
 }
 

@@ -76,9 +76,12 @@ pub(crate) fn run(arguments: &Eval, global: &Global) -> Result<(), Failure> {
         Told::Warning(text) => eprintln!("warning: {text}"),
     })?;
     drop(bar);
-    let page = soft_train::report::render(dir.path())?;
     let page_path = dir.path().join("report.html");
-    dir.write_text("report.html", &page)?;
+    let page = soft_train::report::render(dir.path());
+    // The figures are there, with or without a page.
+    if let Err(problem) = page.and_then(|page| dir.write_text("report.html", &page)) {
+        eprintln!("warning: the evaluation has no report: {problem}");
+    }
     let mut out = Output::new();
     if arguments.json {
         return out.json(&outcome);

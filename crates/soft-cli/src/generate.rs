@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::prompts::{Prompt, encode, read};
 use crate::settings::{Without, device, loader};
 
-/// Prompts that are run at once.
+/// Rows that are run at once.
 const BATCH: usize = 16;
 
 /// Runs the verb.
@@ -46,8 +46,9 @@ pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> 
     }
     let progress = Progress::counting(prompts.len() as u64, "generating");
     let mut tokens = 0u64;
-    for (number, (prompts, rows)) in prompts.chunks(BATCH).zip(rows.chunks(BATCH)).enumerate() {
-        let made = decoding.run(&model, rows, number * BATCH, &mut |_, _, _| {
+    let batch = (BATCH / decoding.search.rows()).max(1);
+    for (number, (prompts, rows)) in prompts.chunks(batch).zip(rows.chunks(batch)).enumerate() {
+        let made = decoding.run(&model, rows, number * batch, &mut |_, _, _| {
             tokens += 1;
             progress.note(format!("{tokens} tokens"));
         })?;

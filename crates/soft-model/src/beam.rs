@@ -42,7 +42,7 @@ pub struct BeamOptions {
 /// What beam search found for a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beams {
-    /// The sequences and their scores, best first. They have no records and no inputs.
+    /// The sequences and their scores, best first. They have no records, modes or inputs.
     pub sequences: Vec<(Generation, f64)>,
     /// Tokens that were generated for all of them, those of sequences that were dropped included.
     pub forward_tokens: usize,
@@ -72,7 +72,8 @@ struct Child {
 }
 
 /// Follows the likeliest sequences of each prompt. The log-probability of a token is that of the
-/// distribution after the pipeline's filters; noise is left out, and nothing is drawn.
+/// distribution after the pipeline's filters; noise is left out, nothing is drawn, and a gate is
+/// not asked.
 ///
 /// # Errors
 /// Those of [`crate::generate`], or no beam.
@@ -276,7 +277,10 @@ impl Search<'_> {
             let mut soft = self.is_soft(thinks) && thinks;
             let mut stops = None;
             match child.phase.after(span, cold_stop, step, &child.ids, entropy) {
-                Verdict::Feed | Verdict::Note(_) => {}
+                Verdict::Feed => {}
+                Verdict::Note(event) => {
+                    child.tally.cold_stops += usize::from(event == Event::ColdStop);
+                }
                 Verdict::Force(token, event) => {
                     if event == Event::ColdStop {
                         // Nobody chose it: it costs nothing.
@@ -291,7 +295,8 @@ impl Search<'_> {
                     stops = Some(Stop::ColdStop);
                 }
             }
-            let same = |other: &Child| own.parts.is_none() && other.beam.ids == child.ids;
+            // Two parts may have the same heaviest token and differ; two hard children may not.
+            let same = |other: &Child| !soft && !other.soft && other.beam.ids == child.ids;
             if !children.iter().any(same) {
                 let part = part.filter(|_| soft);
                 children.push(self.child(row, part, soft, child, stops, thinks));
@@ -363,7 +368,8 @@ impl Search<'_> {
         let length = token_ids.len().max(1) as f64;
         let score = beam.score / length.powf(self.beams.length_penalty);
         let (steps, inputs) = (Vec::new(), Vec::new());
-        (Generation { token_ids, stop, tally: beam.tally, steps, inputs }, score)
+        let modes = Vec::new();
+        (Generation { token_ids, stop, tally: beam.tally, modes, steps, inputs }, score)
     }
 
     fn finish(mut self) -> Vec<Beams> {

@@ -23,6 +23,7 @@ struct Row {
     stop: Option<Stop>,
     phase: Phase,
     tally: Tally,
+    modes: Vec<Mode>,
     steps: Vec<StepRecord>,
     inputs: Vec<SoftInput>,
 }
@@ -82,6 +83,7 @@ impl<'a> Decoder<'a> {
             stop: None,
             phase: Phase::begin(options.thinking.as_ref(), prompt),
             tally: Tally::default(),
+            modes: Vec::new(),
             steps: Vec::new(),
             inputs: Vec::new(),
         });
@@ -105,6 +107,7 @@ impl<'a> Decoder<'a> {
             token_ids: row.ids.split_off(row.prompt_len),
             stop: row.stop.unwrap_or(Stop::MaxNew),
             tally: row.tally,
+            modes: row.modes,
             steps: row.steps,
             inputs: row.inputs,
         };
@@ -132,7 +135,6 @@ impl<'a> Decoder<'a> {
         modes: &[Mode],
         observe: Observe<'_>,
     ) -> Tensor<2> {
-        let logits = self.penalized(logits);
         let keys = self.noise_keys(step);
         let thinks: Vec<bool> = self.rows.iter().map(|row| row.phase.thinks).collect();
         let openings = self.openings(&logits, step, modes, &thinks);
@@ -148,6 +150,7 @@ impl<'a> Decoder<'a> {
         let is_open = |row: usize| openings[row].as_ref().is_none_or(|opening| opening.soft);
         let in_thoughts: Vec<bool> =
             (0..modes.len()).map(|row| thinks[row] && is_open(row)).collect();
+        let logits = self.penalized(logits, &in_thoughts);
         let blends: Vec<_> = openings
             .iter()
             .map(|opening| opening.as_ref().and_then(|opening| opening.blend.clone()))
@@ -174,10 +177,10 @@ impl<'a> Decoder<'a> {
         next
     }
 
-    /// Logits with the repetition penalties of the rows' phases.
-    fn penalized(&self, logits: Tensor<2>) -> Tensor<2> {
-        let penalty = |row: &Row| manner(self.options, row.phase.thinks).repetition_penalty;
-        let penalties: Vec<f64> = self.rows.iter().map(penalty).collect();
+    /// Logits with the repetition penalty of each row's manner.
+    fn penalized(&self, logits: Tensor<2>, in_thoughts: &[bool]) -> Tensor<2> {
+        let penalty = |&thoughts: &bool| manner(self.options, thoughts).repetition_penalty;
+        let penalties: Vec<f64> = in_thoughts.iter().map(penalty).collect();
         if penalties.iter().all(|&penalty| penalty == 1.0) {
             return logits;
         }
@@ -312,6 +315,7 @@ impl<'a> Decoder<'a> {
             if state.stop.is_some() {
                 continue;
             }
+            state.modes.push(choice.modes[row]);
             let soft = choice.modes[row] == Mode::Soft;
             let proposal = proposals[place(choice.in_thoughts[row])].as_ref();
             let weight = proposal.map_or(0.0, |proposal| proposal.weight[row]);
@@ -373,7 +377,11 @@ impl<'a> Decoder<'a> {
                 continue;
             }
             let token = choice.tokens[row];
-            state.stop = if self.options.eos_ids.contains(&token) {
+            // What the logits of a hidden thought say is not meant as text.
+            let is_text = choice.modes[row] == Mode::Hard
+                || !choice.in_thoughts[row]
+                || self.options.thoughts.feedback == Feedback::Mixture;
+            state.stop = if is_text && self.options.eos_ids.contains(&token) {
                 Some(Stop::Eos)
             } else if choice.stops[row] {
                 Some(Stop::ColdStop)

@@ -82,9 +82,10 @@ impl<'a> Sampler<'a> {
         let draws = draws || ties || any(Mode::Hard);
         let drawn = draws.then(|| pipeline.draw(&token.probs, keys));
         let told = if ties { usize::MAX } else { 1 };
-        // A contrast takes weight from the token that it stands for.
-        let contrast = matches!(pipeline.config().feed, Feed::Contrast);
-        let shown = if contrast { &token.probs } else { &token.fed };
+        // A contrast takes weight from the token that it stands for, and a tag that is mixed in is
+        // nothing that the model said.
+        let said = blended || matches!(pipeline.config().feed, Feed::Contrast);
+        let shown = if said { &token.probs } else { &token.fed };
         let heaviest = if any(Mode::Soft) { shown.to_rows(told) } else { Vec::new() };
         let weight = modes
             .iter()

@@ -184,6 +184,8 @@ pub struct Generation {
     pub stop: Stop,
     /// How often the rules of thinking acted.
     pub tally: Tally,
+    /// How each position was fed.
+    pub modes: Vec<Mode>,
     /// A record a step; empty where recording is off.
     pub steps: Vec<StepRecord>,
     /// What was fed after the prompt: entry i follows step i; the last step's output is not fed.

@@ -200,8 +200,8 @@ fn tag(config: &Config, files: &ModelFiles, key: &str, text: &str) -> Result<Vec
         Some(tokenizer) if config.think.split_tags => Ok(tokenizer.encode(text, false)?),
         _ => Err(Error::Model(soft_model::Error::NoText(format!(
             "`{key}` is {text:?}, which is not one token of this model's tokenizer; name a tag \
-             that is, accept several tokens with think.split_tags=true, or set `think.span` to \
-             \"first\""
+             that is, accept several tokens with think.split_tags=true, or do without it \
+             (`think.span` \"first\"; for a switch `gate.enter` and `gate.leave` 1)"
         )))),
     }
 }

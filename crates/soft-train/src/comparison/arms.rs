@@ -17,7 +17,7 @@ const USUAL: [&str; 8] = [
     "soft_beam: soft.top_k=30 search.kind=soft_beam",
 ];
 /// Sections that an arm may set: the others are the comparison's own.
-const SECTIONS: [&str; 6] = ["soft", "answer", "think", "gate", "search", "generate"];
+const SECTIONS: [&str; 5] = ["soft", "answer", "think", "gate", "search"];
 
 /// One way of thinking.
 #[derive(Debug, Clone)]
@@ -129,6 +129,19 @@ pub fn arms(
             ));
         }
     }
+    if !eval.controls.is_empty()
+        && problems.is_empty()
+        && arms.iter().all(|arm| arm.controls.is_empty())
+    {
+        problems.push(
+            "`eval.controls` is set and no arm has soft thoughts before an answer; one needs \
+             `think.span` \"first\" or \"tags\" and `soft.mode` \"soft\""
+                .into(),
+        );
+    }
+    if !eval.controlled.is_empty() && eval.controls.is_empty() {
+        problems.push("`eval.controlled` is set and `eval.controls` is empty; name some".into());
+    }
     match problems.is_empty() {
         true => Ok(arms),
         false => Err(Error::Config { report: problems.join("\n") }),
@@ -152,11 +165,12 @@ fn arm(
     }
     let settings: Vec<String> = words(settings);
     if let Some(foreign) = settings.iter().find(|setting| {
-        let section = setting.split(['.', '=']).next().unwrap_or_default();
-        !SECTIONS.contains(&section)
+        let key = setting.split('=').next().unwrap_or_default().trim();
+        let section = key.split('.').next().unwrap_or_default();
+        !SECTIONS.contains(&section) && key != "generate.ignore_eos"
     }) {
         return Err(format!(
-            "arm {name:?} sets {foreign:?}; an arm may set keys of {}",
+            "arm {name:?} sets {foreign:?}; an arm may set keys of {}, and generate.ignore_eos",
             SECTIONS.join(", ")
         ));
     }
@@ -240,6 +254,10 @@ mod tests {
         assert!(lines[2].contains("expected a name of one word"), "{report}");
         assert!(lines[3].contains("did you mean `soft.preset`?"), "{report}");
         assert!(lines[4].contains("follows 500 continuations"), "{report}");
+        let idle = found(|c| c.eval.controls = vec![Control::Top]).unwrap_err();
+        assert!(idle.contains("no arm has soft thoughts before an answer"), "{idle}");
+        let none = found(|c| c.eval.controlled = vec!["greedy".into()]).unwrap_err();
+        assert!(none.contains("`eval.controls` is empty"), "{none}");
         let missing = found(|c| c.eval.baseline = "x".into()).unwrap_err();
         assert!(missing.contains("`eval.baseline` names \"x\", which is no arm: greedy,"));
     }

@@ -3,21 +3,37 @@
 
 use burn::tensor::Tensor;
 use soft_core::{NoiseKey, Place, host_values, uniform_stream};
-use soft_model::{Generation, SoftInput};
+use soft_model::{Generation, Mode, SoftInput};
 
 use crate::config::Control;
 
-/// The thoughts of one generation, as they were fed: soft inputs, and hard ones such as a tag.
-pub(crate) fn thoughts(generation: &Generation) -> &[SoftInput] {
+/// One input of a thought, and whether it was fed softly: a mixture may have one token only, and
+/// is no tag for that.
+pub(crate) type Thought = (SoftInput, bool);
+
+/// The thoughts of one generation, as they were fed. A tag of several tokens that the model wrote
+/// itself belongs to the end of its thought, and is hard.
+pub(crate) fn thoughts(generation: &Generation, close: &[u32]) -> Vec<Thought> {
     let first = generation.tally.first_thought;
-    &generation.inputs[first..first + generation.tally.thoughts]
+    // The last position of a row that ended there has an input too, which nothing read.
+    let end = (first + generation.tally.thoughts).min(generation.inputs.len());
+    let modes = generation.modes[first..end].iter().map(|&mode| mode == Mode::Soft);
+    let mut thoughts: Vec<Thought> =
+        generation.inputs[first..end].iter().cloned().zip(modes).collect();
+    let tag = thoughts.len().saturating_sub(close.len());
+    if generation.token_ids[first..end].ends_with(close) {
+        for (thought, &id) in thoughts[tag..].iter_mut().zip(close) {
+            *thought = (SoftInput::token(id), false);
+        }
+    }
+    thoughts
 }
 
 /// What the controls draw on.
 pub(crate) struct Source<'a> {
     pub(crate) embedding: &'a Tensor<2>,
     /// The thoughts of another question.
-    pub(crate) other: &'a [SoftInput],
+    pub(crate) other: &'a [Thought],
     /// The token of [`Control::Pause`].
     pub(crate) pause: u32,
     /// Seed of the run, and number of the question.
@@ -28,14 +44,15 @@ pub(crate) struct Source<'a> {
 /// Thoughts changed by a control. Hard inputs among them stay, in their order.
 pub(crate) fn changed(
     control: Control,
-    thoughts: &[SoftInput],
+    thoughts: &[Thought],
     source: &Source<'_>,
 ) -> Vec<SoftInput> {
-    let others: Vec<&SoftInput> = source.other.iter().filter(|input| is_soft(input)).collect();
+    let others: Vec<&SoftInput> =
+        source.other.iter().filter(|thought| thought.1).map(|thought| &thought.0).collect();
     let mut soft = 0;
     let mut out = Vec::with_capacity(thoughts.len());
-    for (position, input) in thoughts.iter().enumerate() {
-        if !is_soft(input) {
+    for (position, (input, is_soft)) in thoughts.iter().enumerate() {
+        if !is_soft {
             out.push(input.clone());
             continue;
         }
@@ -54,12 +71,6 @@ pub(crate) fn changed(
         soft += 1;
     }
     out
-}
-
-/// Whether an input is a mixture by kind: one token of weight 1 may be a tag, and is the same as
-/// its heaviest token.
-fn is_soft(input: &SoftInput) -> bool {
-    !matches!(input, SoftInput::Tokens(entries) if entries.len() == 1)
 }
 
 /// A random direction with the norm of the input.
@@ -91,8 +102,8 @@ mod tests {
         let values: Vec<f64> = (0..24).map(|i| f64::from(i).sin()).collect();
         let embedding = soft_core::float_tensor(values, [6, 4], &Device::flex(), DType::F64);
         let tag = SoftInput::token(5);
-        let own = [mixture(0, 1), mixture(2, 1), tag.clone()];
-        let other = [mixture(3, 4), tag.clone()];
+        let own = [(mixture(0, 1), true), (mixture(2, 1), true), (tag.clone(), false)];
+        let other = [(mixture(3, 4), true), (tag.clone(), false)];
         let source =
             Source { embedding: &embedding, other: &other, pause: 4, seed: 1, question: 7 };
         let of = |control| changed(control, &own, &source);
@@ -103,7 +114,7 @@ mod tests {
         assert_eq!(of(Control::Pause), [token(4), token(4), tag.clone()]);
         assert_eq!(of(Control::Shuffle), [mixture(3, 4), mixture(3, 4), tag.clone()]);
         let noisy = of(Control::Noise);
-        for (noisy, input) in noisy.iter().zip(&own[..2]) {
+        for (noisy, (input, _)) in noisy.iter().zip(&own[..2]) {
             let length = |input: &SoftInput| {
                 host_values(input.mix(&embedding)).iter().map(|x| x * x).sum::<f64>().sqrt()
             };
@@ -112,5 +123,8 @@ mod tests {
         }
         assert_ne!(noisy[0], noisy[1]);
         assert_eq!(noisy, of(Control::Noise), "the same noise each time");
+        let alone = [(SoftInput::token(2), true), (tag.clone(), false)];
+        let gone = changed(Control::Delete, &alone, &source);
+        assert_eq!(gone, std::slice::from_ref(&tag), "a mixture of one token is soft all the same");
     }
 }

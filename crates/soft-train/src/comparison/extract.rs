@@ -57,6 +57,18 @@ impl Extractor {
         }
     }
 
+    /// The right answer as [`Extractor::extract`] would give it: a file may say "18 dollars".
+    #[must_use]
+    pub fn expected(&self, answer: &str) -> String {
+        match self {
+            Self::Exact => answer.split_whitespace().collect::<Vec<_>>().join(" "),
+            Self::LastNumber => self.extract(answer).unwrap_or_else(|| answer.to_owned()),
+            Self::Choice if answer.trim().len() == 1 => answer.trim().to_uppercase(),
+            Self::Choice => self.extract(answer).unwrap_or_else(|| answer.to_owned()),
+            Self::Regex(_) => answer.trim().to_owned(),
+        }
+    }
+
     /// Whether two answers are the same: numbers as numbers, letters in either case.
     #[must_use]
     pub fn same(&self, a: &str, b: &str) -> bool {
@@ -89,7 +101,12 @@ impl Extractor {
 /// What stands in the last `\boxed{..}`, or after the last `####` of a text.
 fn marked(text: &str) -> Option<&str> {
     if let Some((_, after)) = text.rsplit_once("\\boxed{") {
-        return after.split('}').next();
+        let mut depth = 1;
+        let end = after.find(|c| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth == 0
+        });
+        return Some(&after[..end.unwrap_or(after.len())]);
     }
     let (_, after) = text.rsplit_once("####")?;
     after.trim_start().lines().next()
@@ -101,7 +118,7 @@ fn last_number(text: &str) -> Option<String> {
     let is_word = |at: Option<usize>| {
         at.and_then(|at| bytes.get(at)).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
     };
-    let mut found = None;
+    let mut found = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         if !bytes[at].is_ascii_digit() {
@@ -114,19 +131,27 @@ fn last_number(text: &str) -> Option<String> {
         }
         // A unit after the digits is no harm ("16mL"), a letter before them is a name ("x2").
         if !is_word(start.checked_sub(1)) {
-            found = Some(start..at);
+            found.push(start..at);
         }
     }
-    let range = found?;
+    // Of "12.05.2024" and the like nothing is a number; the one before it may be.
+    found.into_iter().rev().find_map(|range| signed(text, range))
+}
+
+/// The number at `range` with the sign before it.
+fn signed(text: &str, range: std::ops::Range<usize>) -> Option<String> {
     let before = &text[..range.start];
+    let point = before.strip_suffix('.').filter(|rest| !rest.ends_with(char::is_alphanumeric));
+    let before = point.unwrap_or(before);
     let before = before.strip_suffix('$').unwrap_or(before);
     let head = before.strip_suffix(['-', '\u{2212}']);
-    // "9-5" is a difference, "= -5" a negative number.
-    let negative = head
-        .is_some_and(|head| !head.trim_end().ends_with(|c: char| c.is_alphanumeric() || c == ')'));
+    // "9-5" is a difference, "is -5" a negative number.
+    let negative =
+        head.is_some_and(|head| !head.ends_with(|c: char| c.is_alphanumeric() || c == ')'));
     let digits = text[range].replace(',', "");
-    let value = if negative { format!("-{digits}") } else { digits };
-    number(&value)
+    let sign = if negative { "-" } else { "" };
+    let point = if point.is_some() { "0." } else { "" };
+    number(&format!("{sign}{point}{digits}"))
 }
 
 /// Whether the byte at `at`, after a digit, belongs to the same number.
@@ -171,8 +196,14 @@ fn last_letter(text: &str) -> Option<String> {
             && !is_word(letters.get(place + 1))
             && letters.get(place + 1).is_none_or(|(_, c)| *c != '\'')
     };
+    // "I hope", "A bird": a word of a sentence, not a choice.
+    let is_word = |place: usize| {
+        matches!(letters[place].1, 'A' | 'I')
+            && letters.get(place + 1).is_some_and(|(_, c)| *c == ' ')
+            && letters.get(place + 2).is_some_and(|(_, c)| c.is_lowercase())
+    };
     let places: Vec<usize> = (0..letters.len())
-        .filter(|&place| ('A'..='J').contains(&letters[place].1) && alone(place))
+        .filter(|&place| ('A'..='J').contains(&letters[place].1) && alone(place) && !is_word(place))
         .collect();
     let bracketed = |place: &&usize| letters.get(**place + 1).is_some_and(|(_, c)| *c == ')');
     let place = places.iter().rev().find(bracketed).or(places.last())?;
@@ -205,6 +236,10 @@ mod tests {
             ("007", "7"),
             ("-$20", "-20"),
             ("\u{2212}3", "-3"),
+            ("the answer is -5.", "-5"),
+            ("so .5", "0.5"),
+            ("7 on 12.05.2024", "7"),
+            ("\\boxed{\\frac{1}{24}}", "24"),
         ] {
             let found = Extractor::LastNumber.extract(text);
             assert_eq!(found.as_deref(), Some(expected), "{text}");
@@ -218,6 +253,7 @@ mod tests {
         assert_eq!(letter("The answer is (B), A said."), Some("B".into()));
         assert_eq!(letter("A or C. So C"), Some("C".into()));
         assert_eq!(letter("BAD Idea"), None);
+        assert_eq!(letter("The answer is C. I hope A bird helps."), Some("C".into()));
         assert_eq!(letter("\\boxed{D} (A)"), Some("D".into()));
         assert_eq!(Extractor::Exact.extract(" a \n b "), Some("a b".into()));
         assert_eq!(Extractor::Exact.extract(" \n"), None);

@@ -57,7 +57,7 @@ pub struct ArmOutcome {
     pub correct: u64,
     /// Answers, over all seeds.
     pub total: u64,
-    /// Against the baseline; none for the baseline itself.
+    /// Against the baseline, for a control against its arm; none for the baseline itself.
     pub difference: Option<Difference>,
     /// Share of outputs in which an answer was found.
     pub extracted: f64,
@@ -110,14 +110,15 @@ impl Outcome {
             false => "and there are not so many".to_owned(),
         };
         notes.push(format!(
-            "p is that of an exact paired test against `{}`; it can only be under 5 % where at least \
+            "p is that of an exact paired test against `{}` (of a control against its arm); it can only be under 5 % where at least \
              {least} questions were answered differently, {share}.",
             self.baseline,
         ));
-        let compared: Vec<&ArmOutcome> =
-            self.arms.iter().filter(|arm| arm.difference.is_some()).collect();
-        let ps: Vec<f64> =
-            compared.iter().filter_map(|arm| arm.difference.map(|found| found.p)).collect();
+        let family = |controls: bool| -> (Vec<&ArmOutcome>, Vec<f64>) {
+            let own = self.arms.iter().filter(|arm| arm.control.is_some() == controls);
+            own.filter_map(|arm| Some((arm, arm.difference?.p))).unzip()
+        };
+        let (compared, ps) = family(false);
         let found: Vec<String> = compared
             .iter()
             .zip(significant(&ps))
@@ -138,6 +139,19 @@ impl Outcome {
                 found.join(", ")
             ),
         });
+        let (controls, control_ps) = family(true);
+        if !controls.is_empty() {
+            let differ = controls.iter().zip(significant(&control_ps)).filter(|(_, found)| *found);
+            let differ: Vec<String> = differ.map(|(arm, _)| title(arm)).collect();
+            notes.push(match differ.is_empty() {
+                true => format!(
+                    "No control differs from its arm at 5 % (Holm, {} comparisons): nothing here says \
+                     that the answers needed the thoughts.",
+                    controls.len()
+                ),
+                false => format!("Controls that differ from their arm at 5 %: {}.", differ.join(", ")),
+            });
+        }
         let few: Vec<String> =
             self.arms.iter().filter(|arm| arm.extracted < FEW_EXTRACTED).map(title).collect();
         if !few.is_empty() {
@@ -223,9 +237,10 @@ mod tests {
         let notes = outcome(0.04).remarks();
         assert!(notes[0].starts_with("20 questions, one seed:"), "{notes:?}");
         assert!(notes[1].contains("at least 6 questions") && notes[1].contains("30.00 %"));
-        assert!(notes[2].starts_with("No arm differs from `a` at 5 % (Holm, 2 comparisons)"));
-        assert!(notes[3].contains("b, b / top"), "{notes:?}");
-        assert!(outcome(0.001).remarks()[2].ends_with("(Holm, 2 comparisons): b."));
+        assert!(outcome(0.06).remarks()[2].starts_with("No arm differs from `a` at 5 % (Holm, 1"));
+        assert!(notes[2].ends_with("(Holm, 1 comparisons): b."), "{notes:?}");
+        assert!(notes[3].starts_with("No control differs from its arm"), "{notes:?}");
+        assert!(notes[4].contains("b, b / top"), "{notes:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use soft_model::{
 };
 
 use super::arms::Arm;
-use super::controls::{Source, changed, thoughts};
+use super::controls::{Source, Thought, changed, thoughts};
 use super::extract::Extractor;
 use super::outcome::{ArmOutcome, Outcome, VERSION};
 use super::questions::Question;
@@ -88,6 +88,16 @@ struct Group<'a> {
     decoding: Decoding,
 }
 
+/// Rows of an arm whose thoughts are to be changed.
+struct Batch<'a> {
+    /// Number of the first question.
+    first: usize,
+    rows: &'a [&'a Generation],
+    thoughts: &'a [Vec<Thought>],
+    /// The thoughts of the question before.
+    before: &'a [Thought],
+}
+
 type Key = (String, Option<Control>, u64);
 
 /// Runs what is not written down yet, and gives the outcome of all; both lie in the directory.
@@ -148,7 +158,12 @@ impl Comparison<'_> {
 /// The first that is wrong.
 pub fn check(config: &Config, arms: &[Arm], files: &ModelFiles) -> Result<(), Error> {
     for arm in arms {
-        Decoding::new(&arm.config, files)?;
+        Decoding::new(&arm.config, files).map_err(|error| match error {
+            Error::Model(soft_model::Error::NoText(problem)) => {
+                Error::Model(soft_model::Error::NoText(format!("arm {:?}: {problem}", arm.name)))
+            }
+            other => other,
+        })?;
     }
     Extractor::new(&config.eval)?;
     Comparison::pause(config, arms, files)?;
@@ -179,6 +194,8 @@ struct Runner<'a> {
     of: &'a Comparison<'a>,
     extractor: Extractor,
     prompts: Vec<Vec<u32>>,
+    /// The right answers, as the extractor would give them.
+    expected: Vec<String>,
     pause: u32,
     norms: [f64; 3],
     items: HashMap<Key, Vec<Item>>,
@@ -212,10 +229,14 @@ impl<'a> Runner<'a> {
         let pause = Comparison::pause(of.config, of.arms, of.files)?;
         let runs = |arm: &Arm| seeds(arm, of.config).count() * (1 + arm.controls.len());
         let total = of.arms.iter().map(runs).sum::<usize>() * prompts.len();
+        let extractor = Extractor::new(eval)?;
+        let expected =
+            of.questions.iter().map(|question| extractor.expected(&question.answer)).collect();
         let mut runner = Self {
             of,
-            extractor: Extractor::new(eval)?,
+            extractor,
             prompts,
+            expected,
             pause,
             norms: embedding_norms(of.model),
             items: HashMap::new(),
@@ -228,6 +249,17 @@ impl<'a> Runner<'a> {
         for item in read {
             let key = (item.arm.clone(), item.control, item.seed);
             let items = runner.items.entry(key).or_default();
+            if runner.expected.get(item.question) != Some(&item.expected) {
+                return Err(Error::Data {
+                    report: format!(
+                        "question {} of the evaluation that is to go on had the answer {:?}, and \
+                         has another now, or is gone: `eval.data` or `eval.extract` changed; begin \
+                         anew under another `run.name`",
+                        item.question + 1,
+                        item.expected
+                    ),
+                });
+            }
             // A kill between the answers of one batch leaves some that are written again.
             if item.question == items.len() {
                 runner.seen += 1;
@@ -260,13 +292,13 @@ impl<'a> Runner<'a> {
             true => eval.traces.min(self.prompts.len()),
             false => 0,
         };
-        let mut before: Vec<SoftInput> = Vec::new();
+        let mut before: Option<Vec<Thought>> = None;
         loop {
             let first = self.done(group);
             let arm = group.arm.name.clone();
             let done = self.items.values().map(Vec::len).sum();
             tell(Progress::Answers { done, total: self.total, arm });
-            if first == self.prompts.len() {
+            if first >= self.prompts.len() {
                 return Ok(());
             }
             // Questions that are traced run apart: a record costs time.
@@ -282,11 +314,8 @@ impl<'a> Runner<'a> {
             let mut all: Vec<Item> = Vec::new();
             let context = Context::new(&group.arm.config, Some(group.arm.name.clone()), self.norms);
             for (question, made) in range.clone().zip(&made) {
-                let answers: Vec<Option<String>> = made
-                    .rows
-                    .iter()
-                    .map(|row| self.extractor.extract(&self.text(&row.token_ids)))
-                    .collect();
+                let answers: Vec<Option<String>> =
+                    made.rows.iter().map(|row| self.answer(&group.decoding.options, row)).collect();
                 let votes = made.scores.is_empty() && made.rows.len() > 1;
                 let place = if votes { self.extractor.majority(&answers) } else { 0 };
                 let row = &made.rows[place];
@@ -298,12 +327,19 @@ impl<'a> Runner<'a> {
                 }
                 all.push(item);
             }
-            let rows: Vec<&Generation> = made.iter().map(|made| &made.rows[0]).collect();
-            for &control in &group.arm.controls {
-                all.extend(self.control(group, control, range.clone(), &rows, &before)?);
-            }
             if decoding.options.keep_inputs {
-                before = rows.last().map(|row| thoughts(row).to_vec()).unwrap_or_default();
+                let close = close_tag(&group.decoding.options);
+                let rows: Vec<&Generation> = made.iter().map(|made| &made.rows[0]).collect();
+                let own: Vec<Vec<Thought>> = rows.iter().map(|row| thoughts(row, close)).collect();
+                let first_other = match before.take() {
+                    Some(before) => before,
+                    None => self.thoughts_before(group, first)?,
+                };
+                for &control in &group.arm.controls {
+                    let batch = Batch { first, rows: &rows, thoughts: &own, before: &first_other };
+                    all.extend(self.control(group, control, &batch)?);
+                }
+                before = own.into_iter().next_back();
             }
             for item in all {
                 self.keep(item, writer)?;
@@ -312,59 +348,91 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// The thoughts of the question before `first`, of the last one for the first: "shuffle" gives
+    /// the same thoughts to a question wherever batches begin.
+    fn thoughts_before(&self, group: &Group<'_>, first: usize) -> Result<Vec<Thought>, Error> {
+        let before = (first + self.prompts.len() - 1) % self.prompts.len();
+        let mut decoding = group.decoding.clone();
+        decoding.options.keep_inputs = true;
+        let prompt = &self.prompts[before..=before];
+        let made = decoding.run(self.of.model, prompt, before, &mut |_, _, _| {})?;
+        Ok(thoughts(&made[0].rows[0], close_tag(&decoding.options)))
+    }
+
     /// The answers after the changed thoughts of a batch.
     fn control(
         &self,
         group: &Group<'_>,
         control: Control,
-        range: std::ops::Range<usize>,
-        rows: &[&Generation],
-        before: &[SoftInput],
+        batch: &Batch<'_>,
     ) -> Result<Vec<Item>, Error> {
         let began = Instant::now();
         let embedding = self.of.model.embedding();
-        let mut inputs = Vec::with_capacity(rows.len());
-        for (place, row) in rows.iter().enumerate() {
-            // The thoughts of the question before it, and for the first of all those of the last.
-            let other = match place {
-                0 if !before.is_empty() => before,
-                0 => thoughts(rows[rows.len() - 1]),
-                _ => thoughts(rows[place - 1]),
-            };
+        let (options, context) = (&group.decoding.options, self.of.files.context());
+        let count = batch.rows.len();
+        let prompts = &self.prompts[batch.first..batch.first + count];
+        let (mut inputs, mut budgets) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (place, row) in batch.rows.iter().enumerate() {
             let source = Source {
                 embedding: &embedding,
-                other,
+                other: place.checked_sub(1).map_or(batch.before, |other| &batch.thoughts[other]),
                 pause: self.pause,
                 seed: group.seed,
-                question: (range.start + place) as u32,
+                question: (batch.first + place) as u32,
             };
-            let mut all = row.inputs[..row.tally.first_thought].to_vec();
-            all.extend(changed(control, thoughts(row), &source));
-            all.extend(rest_of_tag(&group.decoding.options, row));
+            let before = row.tally.first_thought;
+            let mut all = row.inputs[..before].to_vec();
+            all.extend(changed(control, &batch.thoughts[place], &source));
+            all.extend(rest_of_tag(options, row));
+            let used = before + row.tally.thoughts;
+            // A thought that went on to the end leaves nothing to answer with.
+            let fits = prompts[place].len() + all.len() <= context;
+            budgets.push(if fits { options.max_new.saturating_sub(used) } else { 0 });
+            all.truncate(context - prompts[place].len());
             inputs.push(all);
         }
-        let options = answer_options(&group.decoding.options, rows, range.start);
-        let prompts = &self.prompts[range.clone()];
-        let made = generate_after(
-            self.of.model,
-            prompts,
-            &inputs,
-            &|_, _| Mode::Hard,
-            &options,
-            &mut |_, _, _| {},
-        )?;
-        let seconds = began.elapsed().as_secs_f64() / rows.len() as f64;
-        let item = |((question, made), inputs): ((usize, &Generation), &Vec<SoftInput>)| {
-            let mut item = self.item(group, Some(control), question, made);
-            (item.tokens, item.seconds) = (inputs.len() + made.token_ids.len(), seconds);
-            item
+        let options = GenerateOptions {
+            thinking: options
+                .thinking
+                .clone()
+                .map(|thinking| Thinking { span: Span::First(0), ..thinking }),
+            max_new: budgets.iter().copied().max().unwrap_or(0),
+            first_row: batch.first as u32,
+            record: false,
+            keep_inputs: false,
+            ..options.clone()
         };
-        Ok(range.zip(&made).zip(&inputs).map(item).collect())
+        let hard = |_: usize, _: usize| Mode::Hard;
+        let mut made =
+            generate_after(self.of.model, prompts, &inputs, &hard, &options, &mut |_, _, _| {})?;
+        let seconds = began.elapsed().as_secs_f64() / count as f64;
+        let mut items = Vec::with_capacity(count);
+        for (place, row) in made.iter_mut().enumerate() {
+            // Rows run on together; each answers within its own budget.
+            if row.token_ids.len() > budgets[place] {
+                row.token_ids.truncate(budgets[place]);
+                row.stop = Stop::MaxNew;
+            }
+            let mut item = self.item(group, Some(control), batch.first + place, row);
+            (item.tokens, item.seconds) = (inputs[place].len() + row.token_ids.len(), seconds);
+            items.push(item);
+        }
+        Ok(items)
     }
 
     fn text(&self, ids: &[u32]) -> String {
         let tokenizer = self.of.files.tokenizer.as_ref();
         tokenizer.map_or_else(String::new, |tokenizer| tokenizer.decode_visible(ids))
+    }
+
+    /// The answer of a row: what it wrote after its thoughts, where these are apart from it.
+    fn answer(&self, options: &GenerateOptions, row: &Generation) -> Option<String> {
+        let apart = options.thinking.as_ref().is_some_and(|t| t.span != Span::Everywhere);
+        let first = match apart && row.tally.thoughts > 0 {
+            true => row.tally.first_thought + row.tally.thoughts,
+            false => 0,
+        };
+        self.extractor.extract(&self.text(&row.token_ids[first.min(row.token_ids.len())..]))
     }
 
     fn item(
@@ -375,8 +443,11 @@ impl<'a> Runner<'a> {
         row: &Generation,
     ) -> Item {
         let text = self.text(&row.token_ids);
-        let answer = self.extractor.extract(&text);
-        let expected = self.of.questions[question].answer.clone();
+        let answer = match control {
+            None => self.answer(&group.decoding.options, row),
+            Some(_) => self.extractor.extract(&text),
+        };
+        let expected = self.expected[question].clone();
         let correct =
             answer.as_deref().is_some_and(|answer| self.extractor.same(answer, &expected));
         Item {
@@ -447,7 +518,7 @@ impl<'a> Runner<'a> {
             true => self.of.arms.first().map_or_else(String::new, |arm| arm.name.clone()),
             false => eval.baseline.clone(),
         };
-        let right = |arm: &Arm, control: Option<Control>| -> (Vec<u32>, u32) {
+        let right_of = |arm: &Arm, control: Option<Control>| -> (Vec<u32>, u32) {
             let mut right = vec![0; self.prompts.len()];
             for item in self.of_arm(arm, control) {
                 right[item.question] += u32::from(item.correct);
@@ -455,14 +526,19 @@ impl<'a> Runner<'a> {
             (right, seeds(arm, config).count() as u32)
         };
         let base = self.of.arms.iter().find(|arm| arm.name == baseline);
-        let base = base.map(|arm| right(arm, None));
+        let base = base.map(|arm| right_of(arm, None));
         let mut arms = Vec::new();
         for arm in self.of.arms {
             let controls = arm.controls.iter().map(|&control| Some(control));
             for control in std::iter::once(None).chain(controls) {
-                let (right, seeds) = right(arm, control);
+                let (right, seeds) = right_of(arm, control);
                 let is_base = control.is_none() && arm.name == baseline;
-                let base = base.as_ref().filter(|_| !is_base);
+                let own = right_of(arm, None);
+                let base = match control {
+                    // Of a control the question is what it does to its own arm.
+                    Some(_) => Some(&own),
+                    None => base.as_ref().filter(|_| !is_base),
+                };
                 let difference = base.map(|(base, n)| difference(&right, seeds, base, *n));
                 let (accuracy, interval) = accuracy(&right, seeds);
                 arms.push(ArmOutcome {
@@ -545,36 +621,24 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// Tokens of the tag that ends a thought; none where there is no such tag.
+fn close_tag(options: &GenerateOptions) -> &[u32] {
+    match &options.thinking {
+        Some(Thinking { span: Span::Tags { close, .. }, .. }) => close,
+        _ => &[],
+    }
+}
+
 /// Tokens of the closing tag that were forced after its first one, which ended the thought.
 fn rest_of_tag(options: &GenerateOptions, row: &Generation) -> Vec<SoftInput> {
-    let Some(Thinking { span: Span::Tags { close, .. }, .. }) = &options.thinking else {
+    let close = close_tag(options);
+    if close.is_empty() {
         return Vec::new();
-    };
+    }
     let end = row.tally.first_thought + row.tally.thoughts;
     let is = |at: usize, id: u32| row.inputs.get(at) == Some(&SoftInput::token(id));
     let forced = end > 0
         && is(end - 1, close[0])
         && close[1..].iter().enumerate().all(|(step, &id)| is(end + step, id));
     if forced { close[1..].iter().map(|&id| SoftInput::token(id)).collect() } else { Vec::new() }
-}
-
-/// Settings that only answer: the thoughts are given.
-fn answer_options(
-    options: &GenerateOptions,
-    rows: &[&Generation],
-    first_row: usize,
-) -> GenerateOptions {
-    let thoughts = rows.iter().map(|row| row.tally.first_thought + row.tally.thoughts).max();
-    let max_new = options.max_new.saturating_sub(thoughts.unwrap_or(0)).max(1);
-    let thinking =
-        options.thinking.clone().map(|thinking| Thinking { span: Span::First(0), ..thinking });
-    let first_row = first_row as u32;
-    GenerateOptions {
-        thinking,
-        max_new,
-        first_row,
-        record: false,
-        keep_inputs: false,
-        ..options.clone()
-    }
 }

@@ -3,7 +3,7 @@
 use soft_core::SoftPipeline;
 
 use super::choices::{
-    EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceSchedule, LrSchedule, ModelFamily,
+    EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceSchedule, LrSchedule, Mode, ModelFamily,
     NoiseKind, Preset, Projection, SearchKind, SpanKind, Stage, TaskName,
 };
 use super::error::{ConfigError, Problem};
@@ -25,6 +25,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(answer_preset(config, place));
     found.extend(answer_without_thoughts(config, place));
     found.extend(gate(config, place));
+    found.extend(noisy_beams(config, place));
     found.extend(hidden_answer(config, place));
     found.extend(evaluation(config, place));
     found.extend(schedules(config, place));
@@ -146,7 +147,21 @@ fn gate(config: &Config, place: Place<'_>) -> Vec<Found> {
         );
         problems.push(found(place, &["gate.threshold", "gate.entropy"], message));
     }
+    if gate.kind != GateKind::Open && config.soft.mode == Mode::Hard {
+        let message = format!(
+            "`gate.kind` is {:?} and `soft.mode` is \"hard\", which leaves nothing to choose; expected \"soft\"",
+            gate.kind.as_str()
+        );
+        problems.push(found(place, &["gate.kind", "soft.mode"], message));
+    }
     let search = config.search.kind;
+    if search != SearchKind::None && config.soft.temperature == 0.0 {
+        let message = format!(
+            "`search.kind` is {:?} and `soft.temperature` is 0, at which all continuations are one; expected a temperature above 0",
+            search.as_str()
+        );
+        problems.push(found(place, &["search.kind", "soft.temperature"], message));
+    }
     let beams = !matches!(search, SearchKind::None | SearchKind::Vote);
     if beams && gate.kind != GateKind::Open {
         let message = format!(
@@ -165,6 +180,19 @@ fn gate(config: &Config, place: Place<'_>) -> Vec<Found> {
         problems.push(found(place, &["search.kind", "soft.feed"], message));
     }
     problems
+}
+
+/// Noise that beams leave out.
+fn noisy_beams(config: &Config, place: Place<'_>) -> Option<Found> {
+    let beams = !matches!(config.search.kind, SearchKind::None | SearchKind::Vote);
+    (beams && config.soft.noise != NoiseKind::None).then(|| {
+        let message = format!(
+            "`search.kind` is {:?} and `soft.noise` is {:?}; expected \"none\": beams draw nothing",
+            config.search.kind.as_str(),
+            config.soft.noise.as_str()
+        );
+        found(place, &["search.kind", "soft.noise"], message)
+    })
 }
 
 fn hidden_answer(config: &Config, place: Place<'_>) -> Option<Found> {

@@ -173,6 +173,8 @@ fn significance(results: &EvalResults) -> String {
         .baseline
         .as_deref()
         .map_or_else(|| "the baseline".into(), |name| format!("<b>{}</b>", escape(name)));
+    let controls = compared.iter().any(|(arm, ..)| arm.control.is_some());
+    let baseline = if controls { baseline + ", controls from their arm" } else { baseline };
     let count = compared.len();
     if count == 0 {
         return "No arm is compared with another.".into();
@@ -286,7 +288,7 @@ fn arms_table(results: &EvalResults) -> String {
     let caption = match &results.baseline {
         Some(name) => format!(
             "<p class=\"note\">Differences are in points against <b>{}</b>, whose accuracy is the \
-             thin vertical line. Tokens are those computed for a question, seconds those of the whole \
+             thin vertical line, and those of a control against its arm. Tokens are those computed for a question, seconds those of the whole \
              arm.</p>",
             escape(name)
         ),
