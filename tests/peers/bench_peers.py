@@ -98,33 +98,54 @@ class LlamaCpp:
         return answer["timings"]["predicted_per_token_ms"]
 
 
+SYSTEMS = {"ours": Ours, "transformers": Transformers, "llama.cpp": LlamaCpp}
+
+
+def one(name, batch):
+    """Milliseconds a step of one system, in this process."""
+    system = SYSTEMS[name]
+    system = system() if system is Ours else system(model_path())
+    system.step(batch)  # a first round to warm up
+    print("STEP", system.step(batch), getattr(system, "version", ""))
+
+
+def step(name, batch):
+    """The same in a process of its own: the peers' idle threads spin, and would slow one another."""
+    if name == "llama.cpp" and batch > 1:
+        return None
+    out = subprocess.run(
+        [sys.executable, __file__, "--one", name, str(batch)], capture_output=True, text=True
+    )
+    lines = [line for line in out.stdout.splitlines() if "STEP" in line]
+    if not lines:
+        print(f"left out: {name}: {out.stderr.strip().splitlines()[-1:]}")
+        return None
+    words = lines[-1].split("STEP")[1].split()
+    return float(words[0]), " ".join(words[1:])
+
+
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    path = model_path()
-    systems = [Ours()]
-    for peer in (Transformers, LlamaCpp):
-        try:
-            systems.append(peer(path))
-        except Exception as error:  # a peer that cannot be had is told, and left out
-            print(f"left out: {peer.name}: {type(error).__name__}: {error}")
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     for batch in (1, 8):
-        times = {system.name: [] for system in systems}
+        times = {name: [] for name in SYSTEMS}
+        versions = {}
         for _ in range(rounds):
-            for system in systems:
-                step = system.step(batch)
-                if step is not None:
-                    times[system.name].append(step)
+            for name in SYSTEMS:
+                found = step(name, batch)
+                if found is not None:
+                    times[name].append(found[0])
+                    versions[name] = found[1]
         print(f"batch {batch}, {THREADS} threads, {STEPS} steps, medians of {rounds} rounds")
-        ours = times[systems[0].name]
-        for system in systems:
-            own = times[system.name]
+        for name, own in times.items():
             if not own:
                 continue
             ms = statistics.median(own)
-            ratio = statistics.median(a / b for a, b in zip(ours, own))
-            version = getattr(system, "version", "")
-            print(f"  {system.name:<20} {version:<8} {ms:8.2f} ms/step {batch * 1e3 / ms:8.1f} tokens/s"
-                  f"   ours / this {ratio:.2f}")
+            ratio = statistics.median(a / b for a, b in zip(times["ours"], own))
+            print(f"  {SYSTEMS[name].name:<20} {versions[name]:<14} {ms:8.2f} ms/step"
+                  f" {batch * 1e3 / ms:8.1f} tokens/s   ours / this {ratio:.2f}")
 
 
-main()
+if sys.argv[1:2] == ["--one"]:
+    one(sys.argv[2], int(sys.argv[3]))
+else:
+    main()
