@@ -44,8 +44,8 @@ fn read_file(path: &Path) -> Result<Vec<Prompt>, Failure> {
         let line = 1 + error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count();
         Failure::data(format!("{}:{line}: not UTF-8 text", path.display()))
     })?;
-    let prompts = parse(&text).map_err(|(line, problem)| {
-        Failure::data(format!("{}:{line}: {problem}", path.display()))
+    let prompts = parse(&text).map_err(|(line, column, problem)| {
+        Failure::data(format!("{}:{line}:{column}: {problem}", path.display()))
     })?;
     if prompts.is_empty() {
         return Err(Failure::data(format!(
@@ -57,24 +57,33 @@ fn read_file(path: &Path) -> Result<Vec<Prompt>, Failure> {
 }
 
 /// One prompt a line; empty lines do not count. A line that opens a brace is a JSON object.
-fn parse(text: &str) -> Result<Vec<Prompt>, (usize, String)> {
+/// Errors say line and column, from 1.
+fn parse(text: &str) -> Result<Vec<Prompt>, (usize, usize, String)> {
     let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| match line.trim_start().starts_with('{') {
-            true => from_object(line).map_err(|problem| (number + 1, problem)),
+            true => from_object(line).map_err(|(column, problem)| (number + 1, column, problem)),
             false => Ok(Prompt::Text(line.to_owned())),
         })
         .collect()
 }
 
-fn from_object(line: &str) -> Result<Prompt, String> {
-    let object: serde_json::Value =
-        serde_json::from_str(line).map_err(|error| format!("broken JSON: {error}"))?;
+fn from_object(line: &str) -> Result<Prompt, (usize, String)> {
+    let object: serde_json::Value = serde_json::from_str(line).map_err(|error| {
+        let text = error.to_string();
+        let what = text.split(" at line ").next().unwrap_or_default();
+        (error.column().max(1), format!("broken JSON: {what}"))
+    })?;
+    let at_start = |problem| Err((1, problem));
     match object.get("prompt") {
         Some(serde_json::Value::String(text)) if !text.is_empty() => Ok(Prompt::Text(text.clone())),
-        Some(other) => Err(format!("`prompt` is {other}; expected a string that is not empty")),
-        None => Err("no key `prompt` in this object; expected {\"prompt\": \"..\"}".into()),
+        Some(other) => {
+            at_start(format!("`prompt` is {other}; expected a string that is not empty"))
+        }
+        None => {
+            at_start("no key `prompt` in this object; expected {\"prompt\": \"..\"}".to_owned())
+        }
     }
 }
 
@@ -189,7 +198,8 @@ mod tests {
     #[test]
     fn a_broken_line_is_named() {
         let line_and_start = |text: &str| {
-            let (line, problem) = parse(text).expect_err("the line is broken");
+            let (line, column, problem) = parse(text).expect_err("the line is broken");
+            assert!(column >= 1);
             (line, problem.split([':', ';']).next().unwrap_or_default().to_owned())
         };
         assert_eq!(line_and_start("a\n{\"prompt\": "), (2, "broken JSON".into()));
@@ -197,6 +207,8 @@ mod tests {
             line_and_start("\n\n{\"text\": 1}"),
             (3, "no key `prompt` in this object".into())
         );
+        let (line, column, problem) = parse("a\n{\"prompt\" 1}").expect_err("no colon");
+        assert_eq!((line, column, &*problem), (2, 11, "broken JSON: expected `:`"));
         assert_eq!(line_and_start("{\"prompt\": 5}"), (1, "`prompt` is 5".into()));
         assert_eq!(line_and_start("{\"prompt\": \"\"}"), (1, "`prompt` is \"\"".into()));
     }

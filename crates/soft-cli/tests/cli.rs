@@ -156,7 +156,7 @@ fn a_broken_line_of_prompts_is_3_and_named() {
         message.replace(&path.display().to_string(), "p.jsonl")
     };
     let expected =
-        "error: p.jsonl:2: no key `prompt` in this object; expected {\"prompt\": \"..\"}";
+        "error: p.jsonl:2:1: no key `prompt` in this object; expected {\"prompt\": \"..\"}";
     assert_eq!(message(b"one\n{\"text\": 3}\n"), expected);
     assert_eq!(message(b"one\n\xff\xfe\n"), "error: p.jsonl:2: not UTF-8 text");
     assert_eq!(

@@ -6,7 +6,7 @@ use soft_core::{distance_to_hull, host_values, int_tensor};
 
 use crate::Transformer;
 
-/// Tokens whose hull is measured where the whole vocabulary was mixed: the heaviest.
+/// Tokens whose hull is measured, the heaviest, where more than these are recorded.
 const HULL: usize = 32;
 
 /// Where one input lies: a model was trained on token embeddings alone, and what it makes of a

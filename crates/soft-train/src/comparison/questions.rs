@@ -80,8 +80,11 @@ fn read_file(path: &Path) -> Result<Vec<Question>, Error> {
 }
 
 fn parse(line: &str) -> Result<Question, (usize, String)> {
-    let value: Value = serde_json::from_str(line)
-        .map_err(|error| (error.column().max(1), format!("broken JSON: {error}")))?;
+    let value: Value = serde_json::from_str(line).map_err(|error| {
+        let text = error.to_string();
+        let what = text.split(" at line ").next().unwrap_or_default();
+        (error.column().max(1), format!("broken JSON: {what}"))
+    })?;
     let Value::Object(object) = value else {
         return Err((1, "expected an object with `question` and `answer`".into()));
     };

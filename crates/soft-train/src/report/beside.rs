@@ -46,7 +46,9 @@ pub(super) fn section(rows: &[&Trace], titles: &[String]) -> String {
         // What goes softly is held against what goes hard, where there is such a row.
         let is_hard = |&&row: &&usize| !rows[row].steps.iter().any(Step::is_soft);
         let first = group.iter().find(is_hard).copied().unwrap_or(group[0]);
-        let others: Vec<usize> = group.iter().copied().filter(|&row| row != first).collect();
+        let mut others: Vec<usize> = group.iter().copied().filter(|&row| row != first).collect();
+        // What goes softly first.
+        others.sort_by_key(|row| is_hard(&row));
         for &other in others.iter().take(OTHERS) {
             let open = html.is_empty();
             let titles = [&titles[first], &titles[other]].map(String::as_str);

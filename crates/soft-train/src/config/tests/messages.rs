@@ -227,6 +227,42 @@ fn settings_that_contradict_are_refused() {
 }
 
 #[test]
+fn gates_searches_and_evaluations_that_would_do_nothing_are_refused() {
+    let cases = [
+        ("[gate]\nkind = \"entropy\"\n[soft]\nmode = \"hard\"", "leaves nothing to choose"),
+        ("[gate]\nkind = \"switch\"\nmax_switches = 2", "has no tag to close the thought with"),
+        (
+            "[gate]\nkind = \"entropy\"\nentropy = \"kept\"\nthreshold = 2.0",
+            "`gate.threshold` is 2 and `gate.entropy` is \"kept\", a share",
+        ),
+        ("[search]\nkind = \"vote\"\n[soft]\ntemperature = 0.0", "all continuations are one"),
+        ("[search]\nkind = \"beam\"\n[gate]\nkind = \"entropy\"", "beams have no gate"),
+        ("[search]\nkind = \"beam\"\n[soft]\nnoise = \"gumbel\"", "beams draw nothing"),
+        (
+            "[search]\nkind = \"soft_beam\"\n[soft]\nfeed = \"hidden\"",
+            "beams say themselves what they feed",
+        ),
+        (
+            "think = {span = \"first\"}\n[answer]\nfeed = \"hidden\"",
+            "`answer.feed` is \"hidden\"; expected it as `soft.feed`",
+        ),
+        ("[eval]\nextract = \"regex\"", "`eval.pattern` is empty"),
+        ("[eval]\npattern = \"x\"", "`eval.extract` is \"last_number\"; expected \"regex\""),
+        ("[eval]\ncontrols = [\"top\", \"top\"]", "`eval.controls` holds \"top\" twice"),
+    ];
+    for (text, expected) in cases {
+        let found = message(text);
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+    let hidden = load("[task]\nname = \"mnns\"\n[soft]\nfeed = \"hidden\"").unwrap();
+    let refused = hidden.require_training().expect_err("in generation only").to_string();
+    assert!(
+        refused.contains("`soft.feed` is \"hidden\", which is for generation only"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn all_errors_are_reported_at_once() {
     let text = "[train]\nlearning_rate = 1.0\nsteps = \"many\"\n\n[soft]\ntop_p = 2\norder = [\"noise\", \"noise\", \"temperature\"]\n";
     let error = Loader::new().text("my.toml", text).overrides(["save.evry=3"]).load().unwrap_err();
