@@ -5,7 +5,7 @@ use burn::tensor::activation::log_softmax;
 use soft_core::{NormMatch, PipelineConfig, SoftPipeline, host_values};
 use soft_model::{
     BeamKind, BeamOptions, Beams, ColdStop, Family, Gate, GenerateOptions, Generation, Manner,
-    Mode, Span, Stop, Thinking, Transformer, beam_search, generate,
+    Mode, SoftInput, Span, Stop, Thinking, Transformer, beam_search, generate, replay,
 };
 use soft_tests::{device, tiny_model};
 
@@ -110,6 +110,26 @@ fn a_soft_beam_that_mixes_nothing_is_beam_search() {
             ..options
         };
         assert_eq!(search(&hard, BeamKind::Around { mixing: 0.5 }, beams), plain);
+    }
+}
+
+#[test]
+fn a_child_feeds_its_token_mixed_with_its_parents_distribution() {
+    let (model, mixing) = (model(), 0.4);
+    let found = search(&options(PipelineConfig::default()), BeamKind::Around { mixing }, 1);
+    for (prompt, beams) in prompts().iter().zip(&found) {
+        let (row, score) = &beams.sequences[0];
+        let (mut inputs, mut sum) = (Vec::new(), 0.0);
+        for &token in &row.token_ids {
+            let logits = replay(&model, prompt, &inputs);
+            let last = logits.dims()[0] - 1;
+            let log_probs = host_values(log_softmax(logits.narrow(0, last, 1), 1));
+            sum += log_probs[token as usize];
+            let mut weights: Vec<f64> = log_probs.iter().map(|log| mixing * log.exp()).collect();
+            weights[token as usize] += 1.0 - mixing;
+            inputs.push(SoftInput::Dense(weights));
+        }
+        assert!((score - sum).abs() < 1e-3, "{score} {sum}");
     }
 }
 
