@@ -14,7 +14,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
-use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, host_values};
+use soft_core::{PipelineConfig, SoftPipeline, host_values};
 use soft_model::Transformer;
 use soft_train::batch::Batch;
 use soft_train::example::Example;
@@ -32,8 +32,8 @@ fn main() -> Result<(), soft_core::Error> {
     let (totals, temperature) = (StepTotals::of([&batch]), 0.1);
     let loss = BatchLoss { batch: &batch, objective: Default::default(), totals, temperature };
     let pipeline = SoftPipeline::new(PipelineConfig { temperature, ..Default::default() })?;
-    let (form, guidance, dropout) = (GuidanceForm::Mix, 0.0, 0.0);
-    let context = StepContext { pipeline, form, guidance, seed: 0, step: 0, dropout };
+    // Guidance 0: the model feeds itself.
+    let context = StepContext { pipeline, guidance: 0.0, ..StepContext::default() };
 
     for (name, rollout) in [
         ("one graph      ", Sequential::UNROLLED),

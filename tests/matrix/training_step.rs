@@ -30,6 +30,7 @@ fn differentiate(rollout: &dyn Rollout, model: &Transformer) -> Differentiated {
         seed: 9,
         step: 0,
         dropout: 0.0,
+        ..StepContext::default()
     };
     let loss = BatchLoss {
         batch: &batch,

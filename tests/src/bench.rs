@@ -91,14 +91,25 @@ pub fn free_running() -> StepContext {
         seed: 3,
         step: 0,
         dropout: 0.0,
+        ..StepContext::default()
     }
 }
 
-/// Loss and gradients of one batch.
+/// Loss and gradients of one batch that runs free.
 pub fn differentiate(rollout: &dyn Rollout, model: &Transformer, batch: &Batch) -> Differentiated {
+    differentiate_in(rollout, model, batch, &free_running())
+}
+
+/// Loss and gradients of one batch under the given settings.
+pub fn differentiate_in(
+    rollout: &dyn Rollout,
+    model: &Transformer,
+    batch: &Batch,
+    context: &StepContext,
+) -> Differentiated {
     let objective = Objective::default();
     let loss = BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
-    rollout.differentiate(model, &loss, &free_running())
+    rollout.differentiate(model, &loss, context)
 }
 
 /// Gradients of what `model` trains as one list, in the order of the parameters.

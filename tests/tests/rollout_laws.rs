@@ -23,6 +23,7 @@ fn context(guidance: f64) -> StepContext {
         seed: 3,
         step: 11,
         dropout: 0.0,
+        ..StepContext::default()
     }
 }
 

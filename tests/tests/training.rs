@@ -455,6 +455,7 @@ fn free_running_cross_entropy(folder: &Path, file: &Path) -> f64 {
         seed: 0,
         step: 0,
         dropout: 0.0,
+        ..StepContext::default()
     };
     Sequential::UNROLLED.differentiate(&model, &loss, &context).cross_entropy / totals.weight
 }

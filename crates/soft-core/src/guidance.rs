@@ -85,6 +85,26 @@ pub fn guide(
     }
 }
 
+/// Whether the clamp moves each row: some token of its truth has less than `a y`.
+///
+/// # Shapes
+/// - truth: sparse, as [`guide`] takes it; share: `a` of each row
+///
+/// # Panics
+/// If the truth is dense, or the rows differ in number.
+pub fn clamp_acts(probs: &Distribution, truth: &Distribution, share: &[f64]) -> Vec<bool> {
+    let Distribution::Sparse { ids, weights } = truth else {
+        panic!("truth names its tokens: a sparse distribution");
+    };
+    assert_eq!(probs.batch(), share.len(), "one share of truth a row");
+    let k = weights.dims()[1];
+    let values = |weights: Tensor<2>| crate::host_values(weights.detach());
+    let found = values(probs.weights_at(ids.clone()));
+    let wanted = values(truth.weights_at(ids.clone()));
+    let rows = found.chunks_exact(k).zip(wanted.chunks_exact(k)).zip(share);
+    rows.map(|((p, y), a)| p.iter().zip(y).any(|(p, y)| *p < a * y)).collect()
+}
+
 /// The smallest `l` with `(1 - l) p_i + l y_i >= a y_i` for every i: the largest of
 /// `(a y_i - p_i) / (y_i - p_i)` over the tokens with `p_i < a y_i`, else 0; at a = 1 it is 1.
 ///

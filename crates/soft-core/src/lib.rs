@@ -21,6 +21,7 @@ mod device;
 mod distribution;
 mod entropy;
 mod error;
+mod estimator;
 #[cfg(all(test, feature = "flex"))]
 mod finite_difference;
 mod guidance;
@@ -36,7 +37,8 @@ pub use device::{compiled_devices, device_from_name, is_host_device};
 pub use distribution::{Distribution, NormMatch};
 pub use entropy::{entropy_nats, log_normalizer, tempered};
 pub use error::Error;
-pub use guidance::{GuidanceForm, guide};
+pub use estimator::Estimator;
+pub use guidance::{GuidanceForm, clamp_acts, guide};
 pub use hull::distance_to_hull;
 pub use noise::{NoiseKey, Place, gumbel, gumbel_at, uniform_stream};
 pub use pipeline::{Feed, Noise, PipelineConfig, SoftPipeline, SoftToken, Transform};

@@ -18,6 +18,8 @@ pub enum Place {
     FurtherDraw(u32),
     /// Noise on the share of one token, by its id, where that takes several numbers.
     Share(u32),
+    /// Noise on the distribution that is fed, given a draw from it; by the number of the sample.
+    Conditional(u32),
     /// The coin of scheduled sampling.
     Coin,
     /// Noise in the place of a thought.
@@ -37,6 +39,7 @@ impl Place {
             Place::Control => 4,
             Place::FurtherDraw(number) => (3 << 32) | u64::from(number),
             Place::Share(id) => (4 << 32) | u64::from(id),
+            Place::Conditional(sample) => (5 << 32) | u64::from(sample),
             Place::Init(index) => (2 << 32) | u64::from(index),
             Place::Dropout(site) => (1 << 32) | u64::from(site),
         }

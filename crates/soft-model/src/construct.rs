@@ -137,6 +137,7 @@ impl<S: TensorSource> Builder<'_, S> {
             blocks,
             final_norm,
             head,
+            token_rows: None,
             config: config.clone(),
             rope: Transformer::rope_of(config),
         })

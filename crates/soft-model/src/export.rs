@@ -13,7 +13,7 @@ impl Transformer {
     pub fn named_tensors(&self) -> Vec<NamedTensor> {
         let mut out = Export(Vec::new());
         let outer = outer_names(self.config.family);
-        out.matrix(outer.embedding, self.embedding.val());
+        out.matrix(outer.embedding, self.whole_embedding());
         if let Some(positions) = &self.positions {
             out.matrix(outer.positions, positions.val());
         }
@@ -41,8 +41,8 @@ impl Transformer {
             out.linear(&names.down, &block.mlp.down);
         }
         out.norm(outer.final_norm, &self.final_norm);
-        if let Some(head) = &self.head {
-            out.matrix(outer.head, head.weight.val().transpose());
+        if let Some(head) = self.whole_head() {
+            out.matrix(outer.head, head);
         }
         out.0
     }

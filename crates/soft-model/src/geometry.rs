@@ -101,6 +101,15 @@ pub fn embedding_norms(model: &Transformer) -> [f64; 3] {
     [0.05, 0.5, 0.95].map(|at| norms[((norms.len() - 1) as f64 * at).round() as usize])
 }
 
+/// Norm of each row, and where the nearest token's embedding lies.
+///
+/// # Shapes
+/// - fed: `[rows, d_model]`; embedding: `[vocab, d_model]`
+pub fn nearest_tokens(fed: &Tensor<2>, embedding: &Tensor<2>) -> Vec<Geometry> {
+    let convex = vec![(Vec::new(), true); fed.dims()[0]];
+    Norms::new(embedding).locate(fed, embedding, &convex)
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

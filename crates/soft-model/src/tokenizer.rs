@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use tokenizers::AddedToken;
 
 use crate::capped_file::read_capped;
 use crate::gguf::Gguf;
@@ -161,6 +162,32 @@ impl Tokenizer {
     /// Id of a token, in the tokenizer's own spelling.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// Adds tokens that the vocabulary does not have yet, as text that is always one token; gives
+    /// the ids of all of them, new and old, in the order they are named.
+    ///
+    /// # Errors
+    /// An empty token, or one that is named twice.
+    pub fn add_tokens(&mut self, tokens: &[String]) -> Result<Vec<u32>, Error> {
+        for (at, token) in tokens.iter().enumerate() {
+            if token.trim().is_empty() || tokens[..at].contains(token) {
+                let problem = format!("{token:?} cannot be added: it is blank, or named twice");
+                return Err(Error::Settings(problem));
+            }
+        }
+        let added = tokens.iter().map(|token| AddedToken::from(token.as_str(), false));
+        self.inner
+            .add_tokens(added.collect::<Vec<_>>())
+            .map_err(|error| Error::tokenizer(&self.path, error.to_string()))?;
+        let id = |token: &String| {
+            let problem = || Error::tokenizer(&self.path, format!("{token:?} was not added"));
+            self.inner.token_to_id(token).ok_or_else(problem)
+        };
+        let ids: Vec<u32> = tokens.iter().map(id).collect::<Result<_, _>>()?;
+        let largest = ids.iter().max().map_or(0, |&id| id as usize + 1);
+        self.vocab_len = self.vocab_len.max(largest);
+        Ok(ids)
     }
 
     /// The largest id and one: the embedding needs as many rows or more.

@@ -1,7 +1,7 @@
 //! The decoder: embeddings in, hidden states and logits out.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Tensor};
 use soft_core::int_tensor;
 
 use crate::attention::{Pass, Prefix};
@@ -12,6 +12,7 @@ use crate::kv_cache::{KvCache, LayerCache};
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::rope::Rope;
+use crate::token_rows::TokenRows;
 
 /// Columns that are fed at once of a long sequence: attention takes memory in proportion to the
 /// new columns times the slots.
@@ -29,6 +30,8 @@ pub struct Transformer {
     pub(crate) final_norm: Norm,
     /// The output head where it is not the embedding matrix.
     pub(crate) head: Option<Linear>,
+    /// Rows of the embedding and the head that are trained apart from the rest.
+    pub(crate) token_rows: Option<TokenRows>,
     #[module(skip)]
     pub(crate) config: ModelConfig,
     #[module(skip)]
@@ -42,6 +45,8 @@ pub struct Transformer {
 pub struct OutputHead {
     /// `[d_model, vocab]`.
     weight: Tensor<2>,
+    /// Tokens whose columns are trained apart: their ids, and `[d_model, rows]`.
+    rows: Option<(Vec<u32>, Tensor<2>)>,
 }
 
 impl OutputHead {
@@ -50,7 +55,12 @@ impl OutputHead {
     /// # Shapes
     /// - hidden: `[rows, d_model]`; output: `[rows, vocab]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.weight.clone());
+        let mut logits = hidden.clone().matmul(self.weight.clone());
+        if let Some((ids, weight)) = &self.rows {
+            let (count, width) = (hidden.dims()[0], ids.len());
+            let ids = int_tensor(ids, [1, width], &hidden.device()).expand([count, width]);
+            logits = logits.scatter(1, ids, hidden.matmul(weight.clone()), IndexingUpdateOp::Add);
+        }
         match logits.dtype() {
             DType::F32 | DType::F64 => logits,
             _ => logits.cast(DType::F32),
@@ -74,9 +84,10 @@ impl Transformer {
         self.embedding.val().dtype()
     }
 
-    /// The embedding matrix `E [vocab, d_model]`, for mixtures.
+    /// The embedding matrix `E [vocab, d_model]`; to be taken once for a generation, since trained
+    /// rows are put in their places each time. Training mixes with [`Self::mix`].
     pub fn embedding(&self) -> Tensor<2> {
-        self.embedding.val()
+        self.whole_embedding()
     }
 
     /// The output head, to be taken once and used for every position of a pass.
@@ -86,6 +97,7 @@ impl Transformer {
                 Some(head) => head.weight.val(),
                 None => self.embedding.val().transpose(),
             },
+            rows: self.scored_rows(),
         }
     }
 
@@ -100,7 +112,11 @@ impl Transformer {
     pub fn embed(&self, token_ids: &[u32], rows: usize) -> Tensor<3> {
         let columns = token_ids.len() / rows;
         let ids = int_tensor(token_ids, [rows * columns], &self.device());
-        self.embedding.val().select(0, ids).reshape([rows, columns, self.config.d_model])
+        let mut looked_up = self.embedding.val().select(0, ids);
+        if let Some(trained) = self.looked_up(token_ids) {
+            looked_up = looked_up + trained;
+        }
+        looked_up.reshape([rows, columns, self.config.d_model])
     }
 
     /// Checks that every id is a row of the embedding matrix.

@@ -91,6 +91,14 @@ impl Batch {
         self.truth_entries(place).next().is_some()
     }
 
+    /// Where a soft input lies among those of its row: 0 for the first, 1 for the last.
+    pub(crate) fn place_in_span(&self, place: Place) -> f64 {
+        let soft = &self.examples[place.row].soft;
+        let count = |positions: &[bool]| positions.iter().filter(|&&soft| soft).count();
+        let before = count(&soft[..place.position.min(soft.len())]);
+        before as f64 / (count(soft).max(2) - 1) as f64
+    }
+
     fn truth_entries(&self, place: Place) -> impl Iterator<Item = (u32, f64)> {
         let entries = match self.examples[place.row].truth.get(place.position) {
             None | Some(Truth::None) => Vec::new(),

@@ -3,13 +3,16 @@
 use soft_core::{Schedule, SoftPipeline};
 
 use crate::batch::Batch;
-use crate::config::Config;
+use crate::config::{Config, Estimator, GuidanceOver, RolloutKind, RolloutPlan};
 use crate::data::Sampler;
 use crate::error::Error;
 use crate::example::Example;
 use crate::learner::MicroBatch;
 use crate::objective::StepTotals;
 use crate::rollout::StepContext;
+
+/// Steps between looks at where the mixtures lie, the first one included.
+const LOCATE_EVERY: usize = 10;
 
 /// Random access to the steps of a run: step i is the same however the run got there.
 #[derive(Debug)]
@@ -19,6 +22,10 @@ pub(crate) struct StepFeed {
     micro_batch: usize,
     grad_accum: usize,
     guidance: Schedule,
+    plan: RolloutPlan,
+    sweeps: bool,
+    estimator: Estimator,
+    relaxation: Schedule,
     context: StepContext,
 }
 
@@ -30,7 +37,7 @@ impl StepFeed {
     pub(crate) fn new(
         config: &Config,
         examples: Vec<Example>,
-        dropout: f64,
+        plan: RolloutPlan,
     ) -> Result<Self, Error> {
         if examples.is_empty() {
             return Err(Error::Data { report: "there is no example to train on".into() });
@@ -42,13 +49,16 @@ impl StepFeed {
             micro_batch: train.micro_batch,
             grad_accum: train.grad_accum,
             guidance: config.guidance.schedule_over(train.steps),
+            plan,
+            estimator: config.estimator.clone(),
+            relaxation: config.estimator.temperature_over(train.steps),
+            sweeps: config.guidance.over == GuidanceOver::Position,
             context: StepContext {
                 pipeline: SoftPipeline::new(config.soft.pipeline())?,
                 form: config.guidance.form.into(),
-                guidance: 0.0,
                 seed: config.run.seed,
-                step: 0,
-                dropout,
+                dropout: config.model.dropout,
+                ..StepContext::default()
             },
         })
     }
@@ -58,9 +68,14 @@ impl StepFeed {
         self.micro_batch * self.grad_accum
     }
 
-    /// Share of truth at a step, counted from 0.
+    /// Share of truth at a step, counted from 0; teacher forcing feeds the truth, whatever the
+    /// schedule says.
     pub(crate) fn guidance(&self, step: usize) -> f64 {
-        self.guidance.at(step)
+        if self.is_teacher(step) { 1.0 } else { self.guidance.at(step) }
+    }
+
+    fn is_teacher(&self, step: usize) -> bool {
+        self.plan.kind_at(step) == RolloutKind::Teacher
     }
 
     /// The micro-batches of a step, counted from 0; all know the totals of the whole step.
@@ -84,7 +99,14 @@ impl StepFeed {
             .collect();
         let totals = StepTotals::of(&batches);
         let guidance = self.guidance(step);
-        let context = StepContext { guidance, step: step as u64, ..self.context.clone() };
+        let context = StepContext {
+            guidance,
+            sweep: (self.sweeps && !self.is_teacher(step)).then_some(self.guidance),
+            estimator: self.estimator.at(self.relaxation.at(step)),
+            locate: step.is_multiple_of(LOCATE_EVERY),
+            step: step as u64,
+            ..self.context.clone()
+        };
         let micro = |batch| MicroBatch { batch, totals, context: context.clone() };
         batches.into_iter().map(micro).collect()
     }

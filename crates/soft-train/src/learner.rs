@@ -7,10 +7,11 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use soft_core::Schedule;
 use soft_model::Transformer;
 
 use crate::batch::Batch;
-use crate::objective::{BatchLoss, Objective, StepTotals};
+use crate::objective::{BatchLoss, Normalize, Objective, StepTotals};
 use crate::rollout::{Rollout, StepContext};
 
 /// One micro-batch and everything its step shares.
@@ -45,12 +46,24 @@ pub(crate) mod metric_name {
     pub(crate) const CROSS_ENTROPY: &str = "Cross-entropy";
     /// Mean entropy of the soft positions, nats.
     pub(crate) const ENTROPY: &str = "Entropy";
+    /// Weight of the entropy in the loss.
+    pub(crate) const ENTROPY_BETA: &str = "Entropy weight";
+    /// Share of the soft positions whose truth the clamp had to lift.
+    pub(crate) const CLAMPED: &str = "Clamped share";
+    /// Soft inputs whose place among the tokens was looked at.
+    pub(crate) const LOCATED: &str = "Located";
+    /// Sum of their norms, and on the dashboard their mean over the median norm of a token.
+    pub(crate) const MIXTURE_NORM: &str = "Mixture norm";
+    /// Sum of their distances to the nearest token, and on the dashboard the same.
+    pub(crate) const MIXTURE_DISTANCE: &str = "Mixture distance";
     /// Share of truth in what is fed.
     pub(crate) const GUIDANCE: &str = "Guidance";
     /// Norm of all gradients, before clipping.
     pub(crate) const GRAD_NORM: &str = "Gradient norm";
     /// Learning rate.
     pub(crate) const LEARNING_RATE: &str = "Learning rate";
+    /// Perplexity of plain text that is not trained on.
+    pub(crate) const TEXT_PERPLEXITY: &str = "Text perplexity";
     /// Share of validation problems answered right.
     pub(crate) const ACCURACY: &str = "Accuracy";
 }
@@ -77,7 +90,9 @@ pub(crate) struct SoftLearner {
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) rollout: Box<dyn Rollout>,
-    pub(crate) objective: Objective,
+    pub(crate) normalize: Normalize,
+    /// Weight of the entropy by step.
+    pub(crate) entropy_beta: Schedule,
     /// Largest global norm of the gradients; 0 is off.
     pub(crate) clip: f64,
     pub(crate) exchange: Mutex<Exchange>,
@@ -119,9 +134,10 @@ impl TrainStep for SoftLearner {
     type Output = StepItem;
 
     fn step(&self, item: MicroBatch) -> TrainOutput<StepItem> {
+        let entropy_beta = self.setup.entropy_beta.at(item.context.step as usize);
         let loss = BatchLoss {
             batch: &item.batch,
-            objective: self.setup.objective,
+            objective: Objective { entropy_beta, normalize: self.setup.normalize },
             totals: item.totals,
             temperature: item.context.pipeline.config().temperature,
         };
@@ -130,6 +146,10 @@ impl TrainStep for SoftLearner {
             (metric_name::LOSS, done.loss),
             (metric_name::CROSS_ENTROPY, done.cross_entropy / item.totals.weight.max(1e-12)),
             (metric_name::ENTROPY, done.entropy / item.totals.soft.max(1.0)),
+            (metric_name::CLAMPED, done.fed.clamped / item.totals.soft.max(1.0)),
+            (metric_name::LOCATED, done.fed.located),
+            (metric_name::MIXTURE_NORM, done.fed.norm),
+            (metric_name::MIXTURE_DISTANCE, done.fed.distance),
         ];
         TrainOutput { grads: done.gradients, item: StepItem { values } }
     }
@@ -231,7 +251,8 @@ mod tests {
         let model = Transformer::from_seed(&shape, 3, &device, DType::F64);
         let setup = Setup {
             rollout: Box::new(Parallel::TEACHER),
-            objective: Objective::default(),
+            normalize: Normalize::default(),
+            entropy_beta: Schedule::constant(0.0),
             clip,
             exchange: Mutex::default(),
         };

@@ -1,4 +1,4 @@
-//! Warm-up, then a constant, cosine or linear learning rate.
+//! Warm-up, then a constant, cosine or linear learning rate, or one that decays at the end.
 
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use soft_core::Schedule;
@@ -21,16 +21,27 @@ impl LearningRate {
         let kind = match train.schedule {
             LrSchedule::Constant => soft_core::ScheduleKind::Constant,
             LrSchedule::Cosine => soft_core::ScheduleKind::Cosine,
-            LrSchedule::Linear => soft_core::ScheduleKind::Linear,
+            LrSchedule::Linear | LrSchedule::WarmupStableDecay => soft_core::ScheduleKind::Linear,
+        };
+        // The last step that has the full rate.
+        let hold = match train.schedule {
+            LrSchedule::WarmupStableDecay => train.steps.saturating_sub(train.decay + 1),
+            _ => train.warmup,
         };
         let after = Schedule {
             kind,
             start: train.lr,
             end: train.min_lr,
-            hold: train.warmup,
-            steps: train.steps.saturating_sub(train.warmup + 1).max(1),
+            hold,
+            steps: train.steps.saturating_sub(hold + 1).max(1),
         };
         Self { warmup: train.warmup, after, next: step }
+    }
+
+    /// The same rate times a factor, at every step.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        let Schedule { start, end, .. } = self.after;
+        Self { after: Schedule { start: factor * start, end: factor * end, ..self.after }, ..self }
     }
 
     /// The rate of `step`, counted from 0.
@@ -88,5 +99,24 @@ mod tests {
         let rates: Vec<f64> = (0..9).map(|_| LrScheduler::step(&mut whole)).collect();
         let mut resumed = LearningRate::new(&train, 5);
         assert_eq!(LrScheduler::step(&mut resumed), rates[5]);
+    }
+
+    #[test]
+    fn a_rate_that_decays_at_the_end_is_full_until_then() {
+        let train = Train {
+            lr: 0.1,
+            warmup: 2,
+            steps: 10,
+            schedule: LrSchedule::WarmupStableDecay,
+            decay: 4,
+            min_lr: 0.02,
+            ..Train::default()
+        };
+        let rate = LearningRate::new(&train, 0);
+        assert!((2..=5).all(|step| rate.at(step) == 0.1), "stable");
+        assert!((rate.at(7) - 0.06).abs() < 1e-12, "half of the decay");
+        assert_eq!(rate.at(9), 0.02, "the last step is at the end");
+        let half = rate.times(0.5);
+        assert!((0..10).all(|step| (half.at(step) - 0.5 * rate.at(step)).abs() < 1e-15));
     }
 }

@@ -1,8 +1,11 @@
 //! A whole run: from a resolved configuration to trained arms, checkpoints and a table.
 
 mod arm;
+mod base;
 mod checkpoint;
+mod forgetting;
 mod model;
+mod trained;
 
 use std::path::{Path, PathBuf};
 
@@ -149,6 +152,8 @@ pub fn train(
             run_dir.write_json(RESULTS, &results)?;
         }
     }
+    // An end without a table is an end too.
+    run_dir.write_json(RESULTS, &results)?;
     let table = table(config, &problem, &run_dir, &results, options);
     Ok(Trained { run_dir: run_dir.path().to_owned(), results, table })
 }

@@ -12,6 +12,7 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use serde_json::json;
+use soft_core::Schedule;
 use soft_model::Transformer;
 
 use crate::error::Error;
@@ -40,8 +41,8 @@ pub(crate) struct Done {
     pub(crate) seconds: f64,
 }
 
-/// A figure on held-out data; `None` where there is no such data.
-pub(crate) type Evaluate = Box<dyn FnMut(&Transformer) -> Result<Option<HeldOut>, Error> + Send>;
+/// Figures on held-out data; none where there is no such data.
+pub(crate) type Evaluate = Box<dyn FnMut(&Transformer) -> Result<Vec<HeldOut>, Error> + Send>;
 
 /// A figure on held-out data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,10 +65,16 @@ pub(crate) struct Job {
     pub(crate) log_every: usize,
     /// Whether a line is printed; the dashboard shows the figures otherwise.
     pub(crate) print_lines: bool,
+    /// Weight of the entropy by step.
+    pub(crate) entropy_beta: Schedule,
+    /// The 5th, 50th and 95th percentile of the norms of the tokens' embeddings at the start.
+    pub(crate) token_norms: [f64; 3],
     pub(crate) label: String,
     pub(crate) metrics: JsonlWriter,
     pub(crate) save: SaveCheckpoint,
     pub(crate) evaluate: Evaluate,
+    /// Whether held-out data is looked at before the first step too.
+    pub(crate) evaluate_first: bool,
 }
 
 /// What came of the loop.
@@ -106,7 +113,8 @@ impl SupervisedLearningStrategy<SoftLearner> for SoftStrategy {
         let total_items = job.steps;
         let started = LearnerEvent::StartSplit { epoch_number: 1, total_items };
         interrupter.fail_on_error(events.process_train(started));
-        let mut steps = Steps { job: &mut job, events: &mut events, interrupter: &interrupter };
+        let mut steps =
+            Steps { job: &mut job, events: &mut events, interrupter: &interrupter, warned: false };
         let outcome = match steps.run(&mut learner) {
             Ok((checkpoint, done)) => Outcome { error: None, checkpoint, done },
             Err(error) => Outcome { error: Some(error), ..Outcome::default() },
@@ -122,6 +130,8 @@ struct Steps<'a> {
     job: &'a mut Job,
     events: &'a mut SupervisedTrainingEventProcessor<SoftLearner>,
     interrupter: &'a Interrupter,
+    /// Whether it was said that the mixtures have left the neighbourhood of the tokens.
+    warned: bool,
 }
 
 /// Figures of one optimizer step.
@@ -141,6 +151,14 @@ impl StepFigures {
     fn value(&self, name: &str) -> f64 {
         self.item.values.iter().find(|value| value.0 == name).map_or(0.0, |value| value.1)
     }
+
+    /// Mean norm of the mixtures and mean distance to the nearest token, over the median norm of a
+    /// token; `None` at a step that did not look, or had no mixture.
+    fn located(&self, median_norm: f64) -> Option<[f64; 2]> {
+        let count = self.value(metric_name::LOCATED) * median_norm;
+        let mean = |name| self.value(name) / count;
+        (count > 0.0).then(|| [metric_name::MIXTURE_NORM, metric_name::MIXTURE_DISTANCE].map(mean))
+    }
 }
 
 impl Steps<'_> {
@@ -149,8 +167,11 @@ impl Steps<'_> {
         &mut self,
         learner: &mut Learner<SoftLearner>,
     ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
-        let started = Instant::now();
         let before = self.job.before;
+        if before.steps == 0 && self.job.evaluate_first {
+            self.report_start(&learner.model().model.valid())?;
+        }
+        let started = Instant::now();
         let mut done = before;
         let mut checkpoint = None;
         let is_due = |every: usize, steps: usize| every > 0 && steps.is_multiple_of(every);
@@ -172,17 +193,34 @@ impl Steps<'_> {
             }
             let held_out = match is_due(self.job.eval_every, done.steps) {
                 true => (self.job.evaluate)(&learner.model().model.valid())?,
-                false => None,
+                false => Vec::new(),
             };
             let seconds = (done.seconds - before.seconds).max(1e-9);
             let rate = (done.tokens - before.tokens) as f64 / seconds;
-            self.report(&done, &figures, held_out, rate)?;
+            self.report(&done, &figures, &held_out, rate)?;
             if let (true, Some(checkpoint)) = (stopping && !last, &checkpoint) {
                 let checkpoint = checkpoint.clone();
                 return Err(Error::Interrupted { step: done.steps as u64, checkpoint });
             }
         }
         Ok((checkpoint, done))
+    }
+
+    /// What is measured on held-out data before the first step, as step 0 of the record.
+    fn report_start(&mut self, model: &Transformer) -> Result<(), Error> {
+        let figures = (self.job.evaluate)(model)?;
+        if figures.is_empty() {
+            return Ok(());
+        }
+        let mut line = json!({ "step": 0 });
+        for HeldOut { key, value, .. } in &figures {
+            line[*key] = (*value).into();
+        }
+        self.job.metrics.append(&line)?;
+        if self.job.print_lines {
+            say(format_args!("{} before training | {}", self.job.label, in_words(&figures)));
+        }
+        Ok(())
     }
 
     fn should_stop(&self) -> bool {
@@ -234,7 +272,7 @@ impl Steps<'_> {
         &mut self,
         done: &Done,
         figures: &StepFigures,
-        held_out: Option<HeldOut>,
+        held_out: &[HeldOut],
         rate: f64,
     ) -> Result<(), Error> {
         let job = &mut *self.job;
@@ -249,15 +287,27 @@ impl Steps<'_> {
             "loss": value(metric_name::LOSS),
             "cross_entropy": value(metric_name::CROSS_ENTROPY),
             "entropy": value(metric_name::ENTROPY),
+            "entropy_beta": job.entropy_beta.at(done.steps - 1),
             "guidance": guidance,
+            "guidance/clamped": value(metric_name::CLAMPED),
             "grad_norm": figures.grad_norm,
             "learning_rate": learning_rate,
             "num_tokens": done.tokens,
         });
-        if let Some(HeldOut { key, value, .. }) = held_out {
-            line[key] = value.into();
+        let located = figures.located(job.token_norms[1]);
+        if let Some([norm, distance]) = located {
+            line["mixture/norm"] = norm.into();
+            line["mixture/distance"] = distance.into();
+        }
+        for HeldOut { key, value, .. } in held_out {
+            line[*key] = (*value).into();
         }
         job.metrics.append(&line)?;
+        let strayed = located.and_then(|located| strayed(located, job.token_norms));
+        if let (false, Some(warning)) = (self.warned, strayed) {
+            self.warned = true;
+            say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));
+        }
         let (steps, label) = (job.steps, &job.label);
         let at = format!("{label} step {:>5}/{steps}", done.steps);
         if job.print_lines && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
@@ -270,11 +320,18 @@ impl Steps<'_> {
                 figures.grad_norm
             ));
         }
-        if let (true, Some(HeldOut { key, value, .. })) = (job.print_lines, held_out) {
-            say(format_args!("{at} | {key} {value:.4}"));
+        if job.print_lines && !held_out.is_empty() {
+            say(format_args!("{at} | {}", in_words(held_out)));
         }
         let mut item = figures.item.clone();
+        let sums = [metric_name::LOCATED, metric_name::MIXTURE_NORM, metric_name::MIXTURE_DISTANCE];
+        item.values.retain(|(name, _)| !sums.contains(name));
+        if let Some([norm, distance]) = located {
+            item.values.push((metric_name::MIXTURE_NORM, norm));
+            item.values.push((metric_name::MIXTURE_DISTANCE, distance));
+        }
         item.values.extend([
+            (metric_name::ENTROPY_BETA, job.entropy_beta.at(done.steps - 1)),
             (metric_name::GUIDANCE, guidance),
             (metric_name::GRAD_NORM, figures.grad_norm),
             (metric_name::LEARNING_RATE, learning_rate),
@@ -284,12 +341,37 @@ impl Steps<'_> {
             LearnerEvent::ProcessedItem(TrainingItem::new(item, progress, Some(done.steps), None))
         };
         self.interrupter.fail_on_error(self.events.process_train(shown(item)));
-        if let Some(HeldOut { title, value, .. }) = held_out {
-            let item = StepItem { values: vec![(title, value)] };
+        if !held_out.is_empty() {
+            let values = held_out.iter().map(|held| (held.title, held.value)).collect();
+            let item = StepItem { values };
             self.interrupter.fail_on_error(self.events.process_valid(shown(item)));
         }
         Ok(())
     }
+}
+
+fn in_words(figures: &[HeldOut]) -> String {
+    let words = figures.iter().map(|held| format!("{} {:.4}", held.key, held.value));
+    words.collect::<Vec<_>>().join(" | ")
+}
+
+/// Why mixtures are far from what the model was trained on, if they are: their mean norm lies
+/// outside the norms of most tokens, or the nearest token is farther away than a token is long.
+fn strayed([norm, distance]: [f64; 2], [low, median, high]: [f64; 3]) -> Option<String> {
+    let (low, high) = (low / median, high / median);
+    let what = if norm < low {
+        format!("the mixtures are shorter than 95 % of the tokens ({norm:.2} of their median)")
+    } else if norm > high {
+        format!("the mixtures are longer than 95 % of the tokens ({norm:.2} of their median)")
+    } else if distance > 1.0 {
+        format!("the nearest token is {distance:.2} token lengths away from the mixtures")
+    } else {
+        return None;
+    };
+    Some(format!(
+        "warning: {what}; a smaller soft.temperature or soft.max_top_k, soft.norm_match, or a \
+         positive objective.entropy_beta keeps them nearer"
+    ))
 }
 
 /// Adds the figures of a micro-batch, which are shares of the step's.

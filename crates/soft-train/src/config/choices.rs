@@ -306,15 +306,43 @@ choice! {
 }
 
 choice! {
-    /// How the share of the truth changes with the step.
-    GuidanceSchedule {
-        /// `guidance.start` throughout.
+    /// How a number changes with the step, from a start to an end.
+    ScheduleForm {
+        /// It does not: the start of the guidance throughout, the weight of the entropy throughout.
         #[default]
         Constant = "constant",
         /// A straight line.
         Linear = "linear",
         /// Half a cosine wave: flat at both ends.
         Cosine = "cosine",
+        /// k / (k + exp(i / k)), rescaled to reach both ends.
+        InverseSigmoid = "inverse_sigmoid",
+    }
+}
+
+choice! {
+    /// How the gradient passes what is fed in training.
+    EstimatorKind {
+        /// Through the mixture itself, exactly: nothing is drawn.
+        #[default]
+        Exact = "exact",
+        /// Gumbel-softmax: a relaxed draw is fed.
+        Gumbel = "gumbel",
+        /// The heaviest token of the relaxed draw is fed, with the gradient of the draw.
+        StraightThrough = "straight_through",
+        /// The same with the gradient averaged over draws that agree on that token.
+        RaoBlackwell = "rao_blackwell",
+    }
+}
+
+choice! {
+    /// What the share of the truth is one for.
+    GuidanceOver {
+        /// Every position of a step has the same share.
+        #[default]
+        Step = "step",
+        /// The change sweeps over the soft positions of a row, the first ones first: at the middle of the schedule the first is at the end of it, and the last still at its start.
+        Position = "position",
     }
 }
 
@@ -339,6 +367,8 @@ choice! {
         Cosine = "cosine",
         /// A straight line down to `train.min_lr`.
         Linear = "linear",
+        /// Warm-up, stable, decay: `train.lr`, and a straight line down to `train.min_lr` over the last `train.decay` steps.
+        WarmupStableDecay = "wsd",
     }
 }
 

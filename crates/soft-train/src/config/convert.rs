@@ -1,14 +1,15 @@
 //! From sections to the values that the crates below take.
 
+use regex::Regex;
 use soft_core::{PipelineConfig, Schedule, ScheduleKind, SoftPipeline, Transform};
 
 use soft_model::{Activation, ColdStop, Family, Feedback, Manner, ModelConfig, Positions};
 
 use super::choices::{
-    EntropyOf, FeedKind, GuidanceForm, GuidanceSchedule, Mode, ModelFamily, NoiseKind, NormMatch,
-    Projection, Stage,
+    EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind, NormMatch,
+    Projection, ScheduleForm, Stage,
 };
-use super::sections::{Guidance, LowRank, Model, Prefix, Soft};
+use super::sections::{Estimator, Guidance, LowRank, Model, Objective, Prefix, Soft, Train};
 
 impl Soft {
     /// Filters and noise, as soft-core takes them.
@@ -118,18 +119,100 @@ impl Guidance {
     /// own the schedule reaches `end` at the last of `train_steps` steps.
     #[must_use]
     pub fn schedule_over(&self, train_steps: usize) -> Schedule {
-        let rest = train_steps.saturating_sub(self.hold + 1).max(1);
         Schedule {
-            kind: match self.schedule {
-                GuidanceSchedule::Constant => ScheduleKind::Constant,
-                GuidanceSchedule::Linear => ScheduleKind::Linear,
-                GuidanceSchedule::Cosine => ScheduleKind::Cosine,
-            },
+            kind: self.schedule.into(),
             start: self.start,
             end: self.end,
             hold: self.hold,
-            steps: if self.steps == 0 { rest } else { self.steps },
+            steps: length(self.steps, self.hold, train_steps),
         }
+    }
+}
+
+impl Estimator {
+    /// The temperature of the relaxed draw as a function of the step, counted from 0.
+    #[must_use]
+    pub fn temperature_over(&self, train_steps: usize) -> Schedule {
+        Schedule {
+            kind: self.schedule.into(),
+            start: self.temperature,
+            end: self.end,
+            hold: self.hold,
+            steps: length(self.steps, self.hold, train_steps),
+        }
+    }
+
+    /// The estimator of a step whose relaxed draw has this temperature.
+    #[must_use]
+    pub fn at(&self, temperature: f64) -> soft_core::Estimator {
+        match self.kind {
+            EstimatorKind::Exact => soft_core::Estimator::Exact,
+            EstimatorKind::Gumbel => soft_core::Estimator::Gumbel { temperature },
+            EstimatorKind::StraightThrough => soft_core::Estimator::StraightThrough { temperature },
+            EstimatorKind::RaoBlackwell => {
+                let samples = u32::try_from(self.samples).unwrap_or(u32::MAX);
+                soft_core::Estimator::RaoBlackwell { temperature, samples }
+            }
+        }
+    }
+}
+
+impl Objective {
+    /// The weight of the entropy as a function of the step, counted from 0.
+    #[must_use]
+    pub fn entropy_over(&self, train_steps: usize) -> Schedule {
+        if self.entropy_schedule == ScheduleForm::Constant {
+            return Schedule::constant(self.entropy_beta);
+        }
+        Schedule {
+            kind: self.entropy_schedule.into(),
+            start: self.entropy_start,
+            end: self.entropy_beta,
+            hold: self.entropy_hold,
+            steps: length(self.entropy_steps, self.entropy_hold, train_steps),
+        }
+    }
+}
+
+/// Steps of a schedule: `steps`, or where that is 0 those that reach the last step of a training.
+fn length(steps: usize, hold: usize, train_steps: usize) -> usize {
+    let rest = train_steps.saturating_sub(hold + 1).max(1);
+    if steps == 0 { rest } else { steps }
+}
+
+impl From<ScheduleForm> for ScheduleKind {
+    fn from(form: ScheduleForm) -> Self {
+        match form {
+            ScheduleForm::Constant => Self::Constant,
+            ScheduleForm::Linear => Self::Linear,
+            ScheduleForm::Cosine => Self::Cosine,
+            ScheduleForm::InverseSigmoid => Self::InverseSigmoid,
+        }
+    }
+}
+
+impl Train {
+    /// The entries of `train.rates`: what they match, and the factor.
+    ///
+    /// # Errors
+    /// What is wrong with an entry, and what was expected.
+    pub fn rate_factors(&self) -> Result<Vec<(Regex, f64)>, String> {
+        let parse = |text: &String| {
+            let bad = |why: &str| {
+                format!(
+                    "`train.rates` holds {text:?}{why}; expected a regular expression and a \
+                     factor, as in \"low_rank.b 16\""
+                )
+            };
+            let (pattern, factor) = text.trim().rsplit_once(' ').ok_or_else(|| bad(""))?;
+            let factor: f64 = factor.parse().map_err(|_| bad(""))?;
+            if !factor.is_finite() || factor < 0.0 {
+                return Err(bad(""));
+            }
+            let pattern = Regex::new(pattern.trim());
+            pattern.map(|pattern| (pattern, factor)).map_err(|error| bad(&format!(": {error}")))
+        };
+        self.rates.iter().map(parse).collect()
     }
 }
 

@@ -18,6 +18,7 @@ mod fields;
 mod layer;
 mod loader;
 mod origin;
+mod rollout_plan;
 mod sections;
 mod suggest;
 #[cfg(test)]
@@ -25,17 +26,18 @@ mod tests;
 mod validate;
 
 pub use choices::{
-    Arm, Control, DataFormat, EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceForm,
-    GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize, Paths,
-    Preset, Projection, RolloutKind, SearchKind, SpanKind, Stage, TaskName,
+    Arm, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
+    GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
+    Paths, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SpanKind, Stage, TaskName,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
 pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
+pub use rollout_plan::RolloutPlan;
 pub use sections::{
-    Config, Data, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective, Prefix, Rollout,
-    Run, Save, Search, Soft, Task, Think, Train,
+    Config, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective,
+    Prefix, Rollout, Run, Save, Search, Soft, Task, Think, Train,
 };
 
 use serde::Deserialize;

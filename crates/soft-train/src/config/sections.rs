@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    Arm, Control, DataFormat, ExtractKind, GuidanceForm, GuidanceSchedule, LrSchedule, Mode,
-    ModelFamily, Normalize, Paths, Projection, RolloutKind, TaskName,
+    Arm, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver, LrSchedule,
+    Mode, ModelFamily, Normalize, Paths, Projection, RolloutKind, ScheduleForm, TaskName,
 };
 
 mod decoding;
@@ -49,6 +49,8 @@ pub struct Config {
     pub generate: Generate,
     /// How soft inputs are computed in training.
     pub rollout: Rollout,
+    /// How the gradient passes what is fed back in training.
+    pub estimator: Estimator,
     /// Share of the truth in what is fed back in training.
     pub guidance: Guidance,
     /// The loss: terms and divisor.
@@ -77,6 +79,7 @@ impl Default for Config {
             answer: Soft { mode: Mode::Hard, ..Soft::default() },
             generate: Generate::default(),
             rollout: Rollout::default(),
+            estimator: Estimator::default(),
             guidance: Guidance::default(),
             objective: Objective::default(),
             train: Train::default(),
@@ -142,7 +145,7 @@ impl Default for Log {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// Checkpoint to start from: a folder in Hugging Face layout, or a GGUF file. The other keys of this section but `dropout` are then those of the checkpoint. Without it a new model is built.
+    /// Checkpoint to start from: a folder in Hugging Face layout, or a GGUF file. The other keys of this section but `new_tokens` and `dropout` are then those of the checkpoint. Without it a new model is built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Architecture of a new model.
@@ -156,6 +159,8 @@ pub struct Model {
     /// Width of the residual stream of a new model.
     #[schemars(range(min = 1, max = 65536))]
     pub d_model: usize,
+    /// Tokens that are added to the tokenizer of `model.path`, such as ["<think>", "</think>"]: their embeddings are trained, also where the rest of the embedding is frozen. Those it has already are trained there too.
+    pub new_tokens: Vec<String>,
     /// Drop-out rate in training.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     pub dropout: f64,
@@ -165,6 +170,7 @@ impl Default for Model {
     fn default() -> Self {
         Self {
             path: None,
+            new_tokens: Vec::new(),
             family: ModelFamily::Gpt2,
             n_layers: 2,
             n_heads: 2,
@@ -242,6 +248,8 @@ pub struct Data {
 pub struct Rollout {
     /// The kind of rollout: exactness against cost.
     pub kind: RolloutKind,
+    /// Rollouts that take turns, in place of `rollout.kind`: a kind and its steps each, as in ["teacher 2000", "parallel 2000", "sequential"]. The last goes on to the end.
+    pub stages: Vec<String>,
     /// Full-width passes of the "parallel" rollout; 1 is "teacher".
     #[schemars(range(min = 1))]
     pub passes: usize,
@@ -256,7 +264,51 @@ pub struct Rollout {
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { kind: RolloutKind::Teacher, passes: 2, grad_passes: 0, segment: 16, truncate: 0 }
+        Self {
+            kind: RolloutKind::Teacher,
+            stages: Vec::new(),
+            passes: 2,
+            grad_passes: 0,
+            segment: 16,
+            truncate: 0,
+        }
+    }
+}
+
+/// How the gradient passes what is fed back in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Estimator {
+    /// The estimator. All but "exact" draw, in place of `soft.noise`.
+    pub kind: EstimatorKind,
+    /// Temperature of the relaxed draw at the first step.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub temperature: f64,
+    /// Temperature of the relaxed draw once the schedule is over.
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub end: f64,
+    /// How it goes from `estimator.temperature` to `estimator.end`.
+    pub schedule: ScheduleForm,
+    /// Steps that stay at `estimator.temperature` before the schedule begins.
+    pub hold: usize,
+    /// Steps of the schedule, after `estimator.hold`; 0 is the rest of the training.
+    pub steps: usize,
+    /// Draws that "rao_blackwell" averages.
+    #[schemars(range(min = 1, max = 1000))]
+    pub samples: usize,
+}
+
+impl Default for Estimator {
+    fn default() -> Self {
+        Self {
+            kind: EstimatorKind::Exact,
+            temperature: 1.0,
+            end: 1.0,
+            schedule: ScheduleForm::Constant,
+            hold: 0,
+            steps: 0,
+            samples: 10,
+        }
     }
 }
 
@@ -267,7 +319,9 @@ pub struct Guidance {
     /// How truth and prediction are combined.
     pub form: GuidanceForm,
     /// How the share goes from `guidance.start` to `guidance.end`.
-    pub schedule: GuidanceSchedule,
+    pub schedule: ScheduleForm,
+    /// Whether all positions of a step have one share, or the change sweeps over them.
+    pub over: GuidanceOver,
     /// Share of the truth at the first step: 1 is teacher forcing, 0 is free soft running.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub start: f64,
@@ -284,7 +338,8 @@ impl Default for Guidance {
     fn default() -> Self {
         Self {
             form: GuidanceForm::Mix,
-            schedule: GuidanceSchedule::Constant,
+            schedule: ScheduleForm::Constant,
+            over: GuidanceOver::Step,
             start: 1.0,
             end: 1.0,
             hold: 0,
@@ -299,6 +354,14 @@ impl Default for Guidance {
 pub struct Objective {
     /// Weight of the mean entropy (nats) of the soft inputs in the loss: above 0 sharpens them, below 0 spreads them.
     pub entropy_beta: f64,
+    /// How the weight goes from `objective.entropy_start` to `objective.entropy_beta`; "constant" is `objective.entropy_beta` throughout.
+    pub entropy_schedule: ScheduleForm,
+    /// Weight of the entropy at the first step of a schedule.
+    pub entropy_start: f64,
+    /// Steps that stay at `objective.entropy_start` before the schedule begins.
+    pub entropy_hold: usize,
+    /// Steps of the schedule, after `objective.entropy_hold`; 0 is the rest of the training.
+    pub entropy_steps: usize,
     /// What the sum of the losses is divided by.
     pub normalize: Normalize,
 }
@@ -323,7 +386,9 @@ pub struct Train {
     pub warmup: usize,
     /// The learning rate after the warm-up.
     pub schedule: LrSchedule,
-    /// Learning rate at the last step of a "cosine" or "linear" schedule.
+    /// Steps at the end over which a "wsd" schedule goes down.
+    pub decay: usize,
+    /// Learning rate at the last step of a schedule that goes down.
     #[schemars(range(min = 0.0))]
     pub min_lr: f64,
     /// Decoupled weight decay of AdamW.
@@ -332,6 +397,10 @@ pub struct Train {
     /// Largest global norm of the gradients of a step; 0 is off.
     #[schemars(range(min = 0.0))]
     pub clip: f64,
+    /// Regular expressions: only parameters whose name one of them matches are trained; empty is all that are not frozen otherwise. Names are such as "layers.0.self_attn.q_proj.weight", "embed_tokens" and "norm.weight".
+    pub only: Vec<String>,
+    /// Factors of the learning rate, each "regular expression, then a factor", as in "low_rank.b 16"; of several that match a name the last one counts.
+    pub rates: Vec<String>,
 }
 
 impl Default for Train {
@@ -343,9 +412,12 @@ impl Default for Train {
             lr: 1e-3,
             warmup: 0,
             schedule: LrSchedule::Constant,
+            decay: 0,
             min_lr: 0.0,
             weight_decay: 0.01,
             clip: 1.0,
+            only: Vec::new(),
+            rates: Vec::new(),
         }
     }
 }
@@ -358,6 +430,11 @@ pub struct Eval {
     pub every: usize,
     /// Validation examples that are evaluated; 0 is all.
     pub limit: usize,
+    /// File of plain text that is not trained on, or a list of files: its perplexity before, during and after training is the forgetting meter.
+    pub text: Paths,
+    /// Tokens of that text that are read, from its beginning.
+    #[schemars(range(min = 2))]
+    pub text_tokens: usize,
     /// Ways of thinking that are trained and compared at equal steps.
     #[schemars(length(min = 1))]
     pub arms: Vec<Arm>,
@@ -397,6 +474,8 @@ impl Default for Eval {
         Self {
             every: 0,
             limit: 0,
+            text: Paths::default(),
+            text_tokens: 2048,
             arms: vec![Arm::Soft],
             data: Paths::default(),
             compare: Vec::new(),

@@ -3,8 +3,9 @@
 use soft_core::SoftPipeline;
 
 use super::choices::{
-    EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceSchedule, LrSchedule, Mode, ModelFamily,
-    NoiseKind, Preset, Projection, SearchKind, SpanKind, Stage, TaskName,
+    EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind, LrSchedule, Mode, ModelFamily,
+    NoiseKind, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SpanKind, Stage,
+    TaskName,
 };
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
@@ -29,6 +30,9 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(hidden_answer(config, place));
     found.extend(evaluation(config, place));
     found.extend(schedules(config, place));
+    found.extend(stages(config, place));
+    found.extend(estimator(config, place));
+    found.extend(parameters(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(task(config, place));
     found.extend(arms(config, place));
@@ -263,12 +267,12 @@ fn decoding(soft: &Soft, section: &str, place: Place<'_>) -> Vec<Found> {
 }
 
 fn schedules(config: &Config, place: Place<'_>) -> Vec<Found> {
-    let (guidance, train) = (&config.guidance, &config.train);
+    let (guidance, train, objective) = (&config.guidance, &config.train, &config.objective);
     let mut problems = Vec::new();
     let moves = place("guidance.end") != Origin::Default && guidance.end != guidance.start;
-    if guidance.schedule == GuidanceSchedule::Constant && moves {
+    if guidance.schedule == ScheduleForm::Constant && moves {
         let message = format!(
-            "`guidance.end` is {} and `guidance.schedule` is \"constant\", which stays at {}; expected \"linear\" or \"cosine\"",
+            "`guidance.end` is {} and `guidance.schedule` is \"constant\", which stays at {}; expected \"linear\", \"cosine\" or \"inverse_sigmoid\"",
             guidance.end, guidance.start
         );
         problems.push(found(place, &["guidance.end", "guidance.schedule"], message));
@@ -280,7 +284,100 @@ fn schedules(config: &Config, place: Place<'_>) -> Vec<Found> {
         );
         problems.push(found(place, &["train.min_lr", "train.lr"], message));
     }
+    let starts = objective.entropy_start != 0.0;
+    if objective.entropy_schedule == ScheduleForm::Constant && starts {
+        let message = format!(
+            "`objective.entropy_start` is {} and `objective.entropy_schedule` is \"constant\", which is `objective.entropy_beta` throughout; expected \"linear\", \"cosine\" or \"inverse_sigmoid\"",
+            objective.entropy_start
+        );
+        let keys = ["objective.entropy_start", "objective.entropy_schedule"];
+        problems.push(found(place, &keys, message));
+    }
+    let decays = train.schedule == LrSchedule::WarmupStableDecay;
+    if decays != (train.decay > 0) {
+        let message = format!(
+            "`train.decay` is {} and `train.schedule` is {:?}; expected a decay over 0 with \"wsd\", and 0 with the others",
+            train.decay,
+            train.schedule.as_str()
+        );
+        problems.push(found(place, &["train.decay", "train.schedule"], message));
+    } else if decays && train.warmup + train.decay > train.steps {
+        let message = format!(
+            "`train.warmup` and `train.decay` are {} steps together, of {} in `train.steps`",
+            train.warmup + train.decay,
+            train.steps
+        );
+        problems.push(found(place, &["train.decay", "train.warmup", "train.steps"], message));
+    }
     problems
+}
+
+/// An estimator that draws beside noise or draws of the pipeline, or a schedule that is off.
+fn estimator(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let (estimator, soft) = (&config.estimator, &config.soft);
+    let mut problems = Vec::new();
+    if estimator.kind != EstimatorKind::Exact {
+        let kind = estimator.kind.as_str();
+        if soft.noise != NoiseKind::None || soft.feed != FeedKind::Mixture {
+            let message = format!(
+                "`estimator.kind` is {kind:?}, `soft.noise` is {:?} and `soft.feed` is {:?}; expected \"none\" and \"mixture\": the estimator draws itself",
+                soft.noise.as_str(),
+                soft.feed.as_str()
+            );
+            problems.push(found(place, &["estimator.kind", "soft.noise", "soft.feed"], message));
+        }
+        if soft.temperature == 0.0 {
+            let message = format!(
+                "`estimator.kind` is {kind:?} and `soft.temperature` is 0, which leaves nothing to draw; expected a temperature above 0"
+            );
+            problems.push(found(place, &["estimator.kind", "soft.temperature"], message));
+        }
+    }
+    let moves = place("estimator.end") != Origin::Default && estimator.end != estimator.temperature;
+    if estimator.schedule == ScheduleForm::Constant && moves {
+        let message = format!(
+            "`estimator.end` is {} and `estimator.schedule` is \"constant\", which stays at {}; expected \"linear\", \"cosine\" or \"inverse_sigmoid\"",
+            estimator.end, estimator.temperature
+        );
+        problems.push(found(place, &["estimator.end", "estimator.schedule"], message));
+    }
+    problems
+}
+
+/// Patterns of parameters that cannot be read, and new tokens without a model to add them to.
+fn parameters(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let mut problems = Vec::new();
+    for text in &config.train.only {
+        if let Err(error) = regex::Regex::new(text) {
+            let message =
+                format!("`train.only` holds {text:?}, which is no regular expression: {error}");
+            problems.push(found(place, &["train.only"], message));
+        }
+    }
+    if let Err(message) = config.train.rate_factors() {
+        problems.push(found(place, &["train.rates"], message));
+    }
+    if !config.model.new_tokens.is_empty() && config.model.path.is_none() {
+        let message = "`model.new_tokens` is set and `model.path` is not; expected a model with a tokenizer to add them to";
+        problems.push(found(place, &["model.new_tokens", "model.path"], message.into()));
+    }
+    problems.extend(repeated("model.new_tokens", &config.model.new_tokens, place));
+    problems
+}
+
+/// Stages that cannot be read, or a kind beside them.
+fn stages(config: &Config, place: Place<'_>) -> Option<Found> {
+    let rollout = &config.rollout;
+    if let Err(message) = rollout.plan() {
+        return Some(found(place, &["rollout.stages"], message));
+    }
+    (!rollout.stages.is_empty() && rollout.kind != RolloutKind::default()).then(|| {
+        let message = format!(
+            "`rollout.kind` is {:?} and `rollout.stages` names the kinds; expected one of the two",
+            rollout.kind.as_str()
+        );
+        found(place, &["rollout.kind", "rollout.stages"], message)
+    })
 }
 
 fn task(config: &Config, place: Place<'_>) -> Option<Found> {

@@ -217,7 +217,7 @@ fn a_training_shows_its_arms_its_curves_and_how_to_repeat_it() {
     put("config.toml", "[train]\nsteps = 9\n".into());
     let page = render(folder.path()).unwrap();
     assert!(page.contains("The last step recorded is 3 of 9"), "{page}");
-    assert!(page.contains("Best valid/accuracy: 0.300 at step 3"), "{page}");
+    assert!(page.contains("best 0.300 at step 3."), "{page}");
     put(
         "results.json",
         json!({"arms": [{"arm": "soft", "accuracy": 0.9, "published": 0.98}]}).to_string(),

@@ -16,6 +16,8 @@ const CURVES: [&str; 6] =
     ["loss", "cross_entropy", "entropy", "guidance", "grad_norm", "learning_rate"];
 /// Keys that count and are no curve.
 const COUNTS: [&str; 2] = ["step", "num_tokens"];
+/// The forgetting meter.
+const TEXT_PERPLEXITY: &str = "valid/text_perplexity";
 /// What is measured on held-out examples begins with this.
 const HELD_OUT: &str = "valid/";
 
@@ -87,8 +89,11 @@ fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
             let at = step(at).map_or_else(|| "a step".into(), |step| format!("step {step}"));
             say("warning", &format!("{name}The loss is no finite number at {at}."));
         }
-        for best in best_held_out(records) {
-            say("note", &format!("{name}{best}"));
+        for course in held_out(records) {
+            say("note", &format!("{name}{course}"));
+        }
+        if let Some(change) = forgetting(records) {
+            say("note", &format!("{name}{change}"));
         }
     }
     if let Some(results) = results.filter(|results| !results.arms.is_empty()) {
@@ -131,25 +136,59 @@ fn planned_steps(run: &Run) -> Option<u64> {
     config.get("train")?.get("steps")?.as_integer().and_then(|steps| u64::try_from(steps).ok())
 }
 
-/// The best of every held-out measure and its step; escaped.
-fn best_held_out(records: &[Value]) -> Vec<String> {
+/// The course of every held-out measure: first, last and best; escaped.
+fn held_out(records: &[Value]) -> Vec<String> {
     let mut keys: Vec<&String> = Vec::new();
     for key in records.iter().filter_map(Value::as_object).flat_map(|record| record.keys()) {
         if key.starts_with(HELD_OUT) && !keys.contains(&key) {
             keys.push(key);
         }
     }
-    let best = |key: &&String| {
-        let points =
-            records.iter().filter_map(|record| Some((step(record)?, record.get(*key)?.as_f64()?)));
-        let by_value = |a: &(u64, f64), b: &(u64, f64)| a.1.total_cmp(&b.1);
+    let course = |key: &&String| {
+        let points = points(records, key);
+        let by_value = |a: &&(u64, f64), b: &&(u64, f64)| a.1.total_cmp(&b.1);
         let more_is_better = key.contains("accuracy") || key.contains("reward");
-        let best = if more_is_better { points.max_by(by_value) } else { points.min_by(by_value) };
-        best.map(|(step, value)| {
-            format!("Best {}: {} at step {}.", escape(key), figure(value), thousands(step))
+        let best = match more_is_better {
+            true => points.iter().max_by(by_value),
+            false => points.iter().min_by(by_value),
+        }?;
+        let at = |point: &(u64, f64)| match point.0 {
+            0 => format!("{} before training", figure(point.1)),
+            step => format!("{} at step {}", figure(point.1), thousands(step)),
+        };
+        Some(match &points[..] {
+            [first, .., last] => {
+                format!("{}: {}, {}; best {}.", escape(key), at(first), at(last), at(best))
+            }
+            _ => format!("{}: {}.", escape(key), at(best)),
         })
     };
-    keys.iter().filter_map(best).collect()
+    keys.iter().filter_map(course).collect()
+}
+
+/// The finite values of a measure with their steps.
+fn points(records: &[Value], key: &str) -> Vec<(u64, f64)> {
+    let point = |record: &Value| Some((step(record)?, record.get(key)?.as_f64()?));
+    records.iter().filter_map(point).collect()
+}
+
+/// What the forgetting meter says: how much more plain text perplexes the model than before.
+fn forgetting(records: &[Value]) -> Option<String> {
+    let points = points(records, TEXT_PERPLEXITY);
+    let [(0, before), .., (step, after)] = points[..] else { return None };
+    let change = 100.0 * (after / before - 1.0);
+    let verdict = match change {
+        change if change > 1.0 => "the model has forgotten some of what it knew",
+        change if change < -1.0 => "the training has taught it something of plain text too",
+        _ => "nothing worth mentioning is forgotten",
+    };
+    Some(format!(
+        "Forgetting: the perplexity of plain text went from {} to {} ({change:+.1} %) by step {}: \
+         {verdict}.",
+        figure(before),
+        figure(after),
+        thousands(step)
+    ))
 }
 
 fn arms_table(arms: &[TrainArm]) -> String {

@@ -1,19 +1,26 @@
 //! The inputs of a rollout: hard embeddings and guided mixtures, put together.
 
 use burn::tensor::Tensor;
-use soft_core::{Distribution, GuidanceForm, NoiseKey, guide, uniform_stream};
+use soft_core::{Distribution, Estimator, GuidanceForm, NoiseKey, guide, uniform_stream};
 use soft_model::Transformer;
 
 use super::StepContext;
+use super::observed::Observed;
 use crate::batch::{Batch, Place};
 
 /// Makes the inputs of one batch.
 pub(crate) struct Feed<'a> {
     pub(crate) batch: &'a Batch,
-    pub(crate) context: &'a StepContext,
+    context: &'a StepContext,
+    /// What is watched on the way.
+    pub(crate) observed: Observed,
 }
 
-impl Feed<'_> {
+impl<'a> Feed<'a> {
+    pub(crate) fn new(batch: &'a Batch, context: &'a StepContext) -> Self {
+        Self { batch, context, observed: Observed::default() }
+    }
+
     fn key(&self, place: Place) -> NoiseKey {
         NoiseKey {
             seed: self.context.seed,
@@ -26,11 +33,16 @@ impl Feed<'_> {
     /// Share of truth at each place: 0 where there is no truth, the outcome of the coin for
     /// scheduled sampling.
     fn shares(&self, places: &[Place]) -> Vec<f64> {
-        let guidance = self.context.guidance;
         let share = |&place: &Place| {
             if !self.batch.has_truth(place) {
                 return 0.0;
             }
+            let guidance = match self.context.sweep {
+                None => self.context.guidance,
+                Some(schedule) => {
+                    schedule.swept(self.context.step as usize, self.batch.place_in_span(place))
+                }
+            };
             match self.context.form {
                 GuidanceForm::Mix | GuidanceForm::Clamp => guidance,
                 GuidanceForm::Coin => {
@@ -53,13 +65,28 @@ impl Feed<'_> {
             return truth;
         }
         let keys: Vec<NoiseKey> = places.iter().map(|&place| self.key(place)).collect();
-        let fed = self.context.pipeline.apply(logits, &keys).fed;
+        let fed = match self.context.estimator {
+            Estimator::Exact => self.context.pipeline.apply(logits, &keys).fed,
+            estimator => estimator.feed(self.context.pipeline.probs(logits), &keys),
+        };
+        if self.context.form == GuidanceForm::Clamp {
+            self.observed.clamp(places, &fed, &truth, &shares);
+        }
         guide(fed, &truth, &shares, self.context.form)
     }
 
     /// `q @ E` of each place, with the norm that the pipeline asks for.
-    pub(crate) fn mixtures(&self, model: &Transformer, fed: Distribution) -> Tensor<2> {
-        self.context.pipeline.mix(fed, &model.embedding()).0
+    pub(crate) fn mixtures(
+        &self,
+        model: &Transformer,
+        fed: Distribution,
+        places: &[Place],
+    ) -> Tensor<2> {
+        let mixtures = model.mix(&self.context.pipeline, fed);
+        if self.context.locate {
+            self.observed.mixed(places, &mixtures);
+        }
+        mixtures
     }
 
     /// Embeddings of `columns`, mixtures at `places` (row by row) and tokens elsewhere.

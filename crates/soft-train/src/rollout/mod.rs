@@ -1,28 +1,39 @@
 //! Rollouts: three ways to compute the same training step at different cost.
 
 mod feed;
+mod observed;
 mod parallel;
 mod sequential;
+mod stages;
 
 use burn::optim::GradientsParams;
-use soft_core::{GuidanceForm, SoftPipeline};
+use soft_core::{Estimator, GuidanceForm, Schedule, SoftPipeline};
 use soft_model::{Dropout, Transformer};
 
+pub use observed::FedInputs;
 pub use parallel::Parallel;
 pub use sequential::Sequential;
+pub use stages::Stages;
 
 use crate::batch::Batch;
 use crate::objective::{BatchLoss, LossParts};
 
 /// What a step's passes share besides the batch and the model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StepContext {
     /// From logits to the distribution that is fed, the same object as in generation.
     pub pipeline: SoftPipeline,
+    /// How the gradient passes what is fed.
+    pub estimator: Estimator,
     /// How truth enters it.
     pub form: GuidanceForm,
     /// Share of truth `a`: 1 is teacher forcing, 0 runs free.
     pub guidance: f64,
+    /// Where set, each soft position of a row has the share of its own place in the row's span
+    /// ([`Schedule::swept`]) in place of `guidance`.
+    pub sweep: Option<Schedule>,
+    /// Whether to look where the mixtures lie: as dear as one more output head.
+    pub locate: bool,
     /// Seed of the run: noise, coins and drop-out are functions of it.
     pub seed: u64,
     /// Optimizer step.
@@ -53,16 +64,19 @@ pub struct Differentiated {
     pub cross_entropy: f64,
     /// `sum m H` in nats.
     pub entropy: f64,
+    /// What was watched of the soft inputs.
+    pub fed: FedInputs,
 }
 
 impl Differentiated {
-    pub(crate) fn new(gradients: GradientsParams, parts: LossParts) -> Self {
+    pub(crate) fn new(gradients: GradientsParams, parts: LossParts, fed: FedInputs) -> Self {
         let read = |x: burn::tensor::Tensor<1>| soft_core::host_values(x.detach())[0];
         Self {
             gradients,
             loss: read(parts.loss),
             cross_entropy: read(parts.cross_entropy),
             entropy: read(parts.entropy),
+            fed,
         }
     }
 }

@@ -43,11 +43,21 @@ impl Parallel {
         loss: &BatchLoss<'_>,
         context: &StepContext,
     ) -> LossParts {
+        self.run(model, loss, context, &Feed::new(loss.batch, context))
+    }
+
+    fn run(
+        &self,
+        model: &Transformer,
+        loss: &BatchLoss<'_>,
+        context: &StepContext,
+        feed: &Feed<'_>,
+    ) -> LossParts {
         let scored = loss.batch.places(1..loss.batch.columns() + 1, |row, position| {
             loss.counts(Place { row, position })
         });
         let run = Run {
-            feed: Feed { batch: loss.batch, context },
+            feed,
             dropout: context.dropout(loss.batch),
             soft: loss.batch.soft_inputs(1..loss.batch.columns()),
             width: loss.batch.columns(),
@@ -83,15 +93,16 @@ impl Rollout for Parallel {
         loss: &BatchLoss<'_>,
         context: &StepContext,
     ) -> Differentiated {
-        let parts = self.forward(model, loss, context);
+        let feed = Feed::new(loss.batch, context);
+        let parts = self.run(model, loss, context, &feed);
         let gradients = GradientsParams::from_grads(parts.loss.backward(), model);
-        Differentiated::new(gradients, parts)
+        Differentiated::new(gradients, parts, feed.observed.sums(&model.embedding()))
     }
 }
 
 /// What the passes of one batch share.
 struct Run<'a> {
-    feed: Feed<'a>,
+    feed: &'a Feed<'a>,
     dropout: Option<Dropout>,
     soft: Vec<Place>,
     width: usize,
@@ -105,7 +116,7 @@ impl Run<'_> {
     }
 
     fn pass(&self, model: &Transformer, fed: &Option<Distribution>) -> Tensor<2> {
-        let mixtures = fed.clone().map(|fed| self.feed.mixtures(model, fed));
+        let mixtures = fed.clone().map(|fed| self.feed.mixtures(model, fed, &self.soft));
         let embeds = self.feed.embeds(model, 0..self.width, &self.soft, mixtures);
         let mut cache = model.new_cache(self.feed.batch.len());
         let real = self.feed.batch.real(0..self.width);

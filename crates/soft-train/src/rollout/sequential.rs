@@ -78,7 +78,8 @@ impl Rollout for Sequential {
             parts = parts.plus(own);
             carried = if segment.cut { Carried::default() } else { before };
         }
-        Differentiated::new(accumulator.grads(), parts)
+        let fed = run.feed.observed.sums(&model.embedding());
+        Differentiated::new(accumulator.grads(), parts, fed)
     }
 }
 
@@ -141,7 +142,7 @@ impl<'a> Run<'a> {
         starts.extend((1..columns).filter(is_soft));
         starts.push(columns);
         let spans = starts.windows(2).map(|pair| Span { start: pair[0], end: pair[1] }).collect();
-        let feed = Feed { batch, context };
+        let feed = Feed::new(batch, context);
         Self { model, loss, feed, dropout: context.dropout(batch), spans }
     }
 
@@ -179,7 +180,8 @@ impl<'a> Run<'a> {
         let Span { start, end } = self.spans[span];
         let places = self.soft_places(span + 1);
         let logits = head.logits(predictions(hidden.clone(), &places, start, end - start));
-        Some(self.feed.mixtures(model, self.feed.distribution(logits, &places)))
+        let fed = self.feed.distribution(logits, &places);
+        Some(self.feed.mixtures(model, fed, &places))
     }
 
     /// The recurrence without gradients, and what enters each segment.

@@ -4,30 +4,31 @@ use std::path::PathBuf;
 use std::sync::{Arc as Shared, Mutex, PoisonError};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use soft_core::SoftPipeline;
-use soft_model::Transformer;
+use soft_model::{Transformer, embedding_norms};
 
+use super::base::Base;
 use super::checkpoint::{self, CheckpointWriter};
+use super::forgetting::PlainText;
+use super::trained::rates;
 use super::{Problem, TrainOptions, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
-use crate::config::{Arm, Config, Guidance, RolloutKind};
+use crate::config::{Arm, Config, RolloutKind, RolloutPlan};
 use crate::error::Error;
 use crate::evaluate::count_correct;
 use crate::example::{Example, checksum};
 use crate::feed::StepFeed;
 use crate::learner::{Setup, SoftLearner, metric_name};
-use crate::learning_rate::LearningRate;
 use crate::metric::ScalarMetric;
 use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Quiet, say};
 use crate::results::ArmResult;
-use crate::rollout::{Parallel, Rollout, Sequential, StepContext};
+use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
 use crate::run_dir::RunDir;
 use crate::strategy::{Done, Evaluate, HeldOut, Job, SoftStrategy};
 
@@ -79,17 +80,30 @@ impl Training<'_> {
                 Some(record) => adamw.load_record(record),
                 None => adamw,
             };
-            let rate = LearningRate::new(&config.train, before.steps);
-            let learner = SoftLearner::new(model, self.setup());
-            let learner = Learner::new(learner, optimizer, ModuleLrScheduler::new(rate));
-            self.fit(learner, self.job(examples, data_crc32, before)?)?
+            let token_norms = embedding_norms(&model);
+            let learner = SoftLearner::new(model, self.setup()?);
+            let rates = rates(&learner.model, config, before.steps)?;
+            let learner = Learner::new(learner, optimizer, rates);
+            self.fit(learner, self.job(examples, data_crc32, before, token_norms)?)?
         };
         self.results(&model, checkpoint.unwrap_or_default(), &done)
     }
 
-    fn setup(&self) -> Setup {
+    fn setup(&self) -> Result<Setup, Error> {
+        let plan = self.plan()?;
+        let stages = plan.stages().iter().map(|&(end, kind)| (end, self.rollout(kind)));
+        Ok(Setup {
+            rollout: Box::new(Stages::new(stages.collect())),
+            normalize: self.config.objective.normalize,
+            entropy_beta: self.config.objective.entropy_over(self.config.train.steps),
+            clip: self.config.train.clip,
+            exchange: Mutex::default(),
+        })
+    }
+
+    fn rollout(&self, kind: RolloutKind) -> Box<dyn Rollout> {
         let rollout = &self.config.rollout;
-        let chosen: Box<dyn Rollout> = match self.rollout_kind() {
+        match kind {
             RolloutKind::Teacher => Box::new(Parallel::TEACHER),
             RolloutKind::Parallel => {
                 Box::new(Parallel { passes: rollout.passes, grad_passes: rollout.grad_passes })
@@ -97,24 +111,14 @@ impl Training<'_> {
             RolloutKind::Sequential => {
                 Box::new(Sequential { segment: rollout.segment, truncate: rollout.truncate })
             }
-        };
-        Setup {
-            rollout: chosen,
-            objective: self.objective(),
-            clip: self.config.train.clip,
-            exchange: Mutex::default(),
         }
     }
 
     /// The arms without mixtures have nothing to roll out.
-    fn rollout_kind(&self) -> RolloutKind {
-        if self.arm == Arm::Soft { self.config.rollout.kind } else { RolloutKind::Teacher }
-    }
-
-    fn objective(&self) -> Objective {
-        Objective {
-            entropy_beta: self.config.objective.entropy_beta,
-            normalize: self.config.objective.normalize,
+    fn plan(&self) -> Result<RolloutPlan, Error> {
+        match self.arm {
+            Arm::Soft => self.config.rollout.plan().map_err(|report| Error::Config { report }),
+            _ => Ok(RolloutPlan::only(RolloutKind::Teacher)),
         }
     }
 
@@ -138,6 +142,10 @@ impl Training<'_> {
             metric_name::LOSS,
             metric_name::CROSS_ENTROPY,
             metric_name::ENTROPY,
+            metric_name::ENTROPY_BETA,
+            metric_name::CLAMPED,
+            metric_name::MIXTURE_NORM,
+            metric_name::MIXTURE_DISTANCE,
             metric_name::GUIDANCE,
             metric_name::GRAD_NORM,
             metric_name::LEARNING_RATE,
@@ -152,6 +160,10 @@ impl Training<'_> {
         if !self.options.dashboard {
             training = training.renderer(Box::new(Quiet));
         }
+        if !self.config.eval.text.as_slice().is_empty() {
+            training =
+                training.metric_valid_numeric(ScalarMetric::new(metric_name::TEXT_PERPLEXITY));
+        }
         let result =
             training.with_training_strategy(TrainingStrategy::Custom(strategy)).launch(learner);
         if let Some(error) = result.error {
@@ -164,17 +176,20 @@ impl Training<'_> {
         }
     }
 
-    fn job(&self, examples: Vec<Example>, data_crc32: u32, before: Done) -> Result<Job, Error> {
+    fn job(
+        &self,
+        examples: Vec<Example>,
+        data_crc32: u32,
+        before: Done,
+        token_norms: [f64; 3],
+    ) -> Result<Job, Error> {
         let config = self.config;
         let run_dir = self.dir.path();
         let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
-        let mut fed = config.clone();
-        if self.rollout_kind() == RolloutKind::Teacher {
-            // Teacher forcing feeds the truth, whatever the schedule says: record that.
-            fed.guidance = Guidance::default();
-        }
         Ok(Job {
-            feed: StepFeed::new(&fed, examples, config.model.dropout)?,
+            feed: StepFeed::new(config, examples, self.plan()?)?,
+            entropy_beta: config.objective.entropy_over(config.train.steps),
+            token_norms,
             before,
             steps: config.train.steps,
             save_every: config.save.every,
@@ -185,6 +200,7 @@ impl Training<'_> {
             metrics: self.dir.metrics()?,
             save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
             evaluate: self.evaluation()?,
+            evaluate_first: matches!(self.problem, Problem::Ids { .. }),
         })
     }
 
@@ -200,30 +216,43 @@ impl Training<'_> {
                     let correct = count_correct(model, &task, problems, arm, &pipeline, seed)?;
                     let value = correct as f64 / problems.len() as f64;
                     let title = metric_name::ACCURACY;
-                    Ok(Some(HeldOut { title, key: "valid/accuracy", value }))
+                    Ok(vec![HeldOut { title, key: "valid/accuracy", value }])
                 }))
             }
             Problem::Ids { valid, .. } => {
                 let valid = limited(valid, limit).to_vec();
-                let (objective, form) = (self.objective(), self.config.guidance.form.into());
+                let text = self.plain_text()?;
+                // Entropy has no part in what is reported.
+                let normalize = self.config.objective.normalize;
+                let objective = Objective { normalize, ..Objective::default() };
+                let context = StepContext { pipeline, seed, ..StepContext::default() };
                 Ok(Box::new(move |model| {
-                    if valid.is_empty() {
-                        return Ok(None);
+                    let mut figures = Vec::new();
+                    if !valid.is_empty() {
+                        let title = metric_name::CROSS_ENTROPY;
+                        let value = free_running_cross_entropy(model, &valid, objective, &context);
+                        figures.push(HeldOut { title, key: "valid/cross_entropy", value });
                     }
-                    let context = StepContext {
-                        pipeline: pipeline.clone(),
-                        form,
-                        guidance: 0.0,
-                        seed,
-                        step: 0,
-                        dropout: 0.0,
-                    };
-                    let value = free_running_cross_entropy(model, &valid, objective, &context);
-                    let title = metric_name::CROSS_ENTROPY;
-                    Ok(Some(HeldOut { title, key: "valid/cross_entropy", value }))
+                    if let Some(text) = &text {
+                        let title = metric_name::TEXT_PERPLEXITY;
+                        let value = text.perplexity(model)?;
+                        figures.push(HeldOut { title, key: "valid/text_perplexity", value });
+                    }
+                    Ok(figures)
                 }))
             }
         }
+    }
+
+    /// The text of the forgetting meter.
+    fn plain_text(&self) -> Result<Option<PlainText>, Error> {
+        if self.config.eval.text.as_slice().is_empty() {
+            return Ok(None);
+        }
+        let base = Base::open(self.config)?;
+        let tokenizer = base.as_ref().and_then(|base| base.files.tokenizer.as_ref());
+        let context = base.as_ref().map(|base| base.files.context());
+        PlainText::open(self.config, tokenizer, context)
     }
 
     fn results(
@@ -233,7 +262,7 @@ impl Training<'_> {
         done: &Done,
     ) -> Result<Vec<ArmResult>, Error> {
         let Problem::Mnns(task) = self.problem else {
-            if let Some(HeldOut { key, value, .. }) = (self.evaluation()?)(model)? {
+            for HeldOut { key, value, .. } in (self.evaluation()?)(model)? {
                 say(format_args!("{key} {value:.4}"));
             }
             say(format_args!("checkpoint: {}", checkpoint.display()));

@@ -8,12 +8,14 @@ use burn::optim::OptimizerRecord;
 use burn::tensor::{DType, Device};
 use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
+use super::base::Base;
+use super::trained::restrict;
 use super::{Problem, Resume};
 use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
     newest_valid, prune, verify,
 };
-use crate::config::{Arm, Config};
+use crate::config::{Arm, Config, EstimatorKind};
 use crate::error::Error;
 use crate::learner::trainable_parameters;
 use crate::strategy::Done;
@@ -52,9 +54,9 @@ impl CheckpointWriter {
                 let json = task.vocabulary().tokenizer_json();
                 (Vocabulary::Task(json), Some(task.max_new(arm)))
             }
-            (Problem::Ids { .. }, Some(path)) => {
-                let files = ModelFiles::open(Path::new(path))?;
-                (Vocabulary::Model(files.tokenizer.map(Box::new)), None)
+            (Problem::Ids { .. }, Some(_)) => {
+                let tokenizer = Base::open(config)?.and_then(|base| base.files.tokenizer);
+                (Vocabulary::Model(tokenizer.map(Box::new)), None)
             }
             (Problem::Ids { .. }, None) => (Vocabulary::Model(None), None),
         };
@@ -130,6 +132,19 @@ fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
     let soft = if arm == Arm::Soft {
         let mut soft = toml::Table::try_from(&config.soft).unwrap_or_default();
         soft.insert("mode".to_owned(), "soft".into());
+        let relaxation = config.estimator.temperature_over(config.train.steps);
+        match config.estimator.kind {
+            EstimatorKind::Exact => {}
+            // What is fed is a relaxed draw then, and one token below.
+            EstimatorKind::Gumbel => {
+                let last = relaxation.at(config.train.steps.saturating_sub(1));
+                soft.insert("noise".to_owned(), "gumbel".into());
+                soft.insert("noise_temperature".to_owned(), last.into());
+            }
+            EstimatorKind::StraightThrough | EstimatorKind::RaoBlackwell => {
+                soft.insert("mode".to_owned(), "hard".into());
+            }
+        }
         soft
     } else {
         toml::Table::from_iter([
@@ -196,7 +211,12 @@ pub(super) fn restore(
     let files = ModelFiles::open(&path)?;
     let mut shape = files;
     shape.config.dropout = config.model.dropout;
-    let model = Transformer::open(&shape, device, DType::F32)?;
+    let tokens = config.model.new_tokens.iter();
+    let new_ids: Vec<u32> = match &shape.tokenizer {
+        Some(tokenizer) => tokens.filter_map(|token| tokenizer.token_id(token)).collect(),
+        None => Vec::new(),
+    };
+    let model = restrict(Transformer::open(&shape, device, DType::F32)?, config, &new_ids)?;
     let found = trainable_parameters(&model) as u64;
     if found != state.trainable_parameters {
         let problem = format!(

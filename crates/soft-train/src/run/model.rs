@@ -1,11 +1,11 @@
 //! The model that a run begins with.
 
-use std::path::Path;
-
 use burn::tensor::{DType, Device};
-use soft_model::{Family, ModelFiles, Transformer};
+use soft_model::{Family, Transformer};
 
 use super::Problem;
+use super::base::Base;
+use super::trained::restrict;
 use crate::config::{Arm, Config, Projection};
 use crate::data::Limits;
 use crate::error::Error;
@@ -15,17 +15,20 @@ use crate::task::mnns::{Mnns, Vocabulary};
 /// What examples must fit into: the checkpoint that is named, or nothing. Checks too that what the
 /// configuration adds to that checkpoint is not there yet.
 pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
-    let Some(path) = &config.model.path else { return Ok(Limits::default()) };
-    let files = ModelFiles::open(Path::new(path))?;
+    let Some(base) = Base::open(config)? else { return Ok(Limits::default()) };
+    let files = &base.files;
     files.check_free(config.low_rank.rank > 0, config.prefix.tokens > 0)?;
     let gateless = files.config.family == Family::Gpt2;
     if gateless && config.low_rank.rank > 0 && config.low_rank.targets.contains(&Projection::Gate) {
-        let report = format!("`low_rank.targets` holds \"gate_proj\"; {path} has no gate");
+        let report = format!(
+            "`low_rank.targets` holds \"gate_proj\"; {} has no gate",
+            config.model.path.as_deref().unwrap_or_default()
+        );
         return Err(Error::Config { report });
     }
     // A new prefix takes positions too.
     let context = files.context().saturating_sub(config.prefix.tokens);
-    Ok(Limits { vocab_size: Some(files.config.vocab_size), context: Some(context) })
+    Ok(Limits { vocab_size: Some(base.vocab_size), context: Some(context) })
 }
 
 /// Checks that a task's longest line, and every one of its ids, fit a model that is named.
@@ -54,24 +57,19 @@ pub(super) fn begin(
     arm: Arm,
     device: &Device,
 ) -> Result<Transformer, Error> {
-    let model = match &config.model.path {
-        Some(path) => {
-            let mut files = ModelFiles::open(Path::new(path))?;
-            // A checkpoint has no `generation_config.json`: its `config.json` names every token
-            // that ends a generation.
-            files.config.eos_ids = files.generation.eos_ids.clone();
-            Transformer::open(&files, device, DType::F32)?
-        }
-        None => new_model(config, problem, arm, device),
-    };
     let seed = config.run.seed;
+    let (model, new_ids) = match Base::open(config)? {
+        Some(base) => (base.model(seed, device)?, base.new_ids),
+        None => (new_model(config, problem, arm, device), Vec::new()),
+    };
     let (low_rank, prefix) = (&config.low_rank, &config.prefix);
     let model = if low_rank.rank > 0 {
         model.with_low_rank(low_rank.rank, low_rank.alpha, &low_rank.target_names(), seed)?
     } else {
         model
     };
-    if prefix.tokens > 0 { Ok(model.with_prefix(prefix.tokens, seed)?) } else { Ok(model) }
+    let model = if prefix.tokens > 0 { model.with_prefix(prefix.tokens, seed)? } else { model };
+    restrict(model, config, &new_ids)
 }
 
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Keys (or whole sections) that may differ: they change how long a run goes on and what is kept
 /// of it, not what it computes.
-const FREE: [&str; 30] = [
+const FREE: [&str; 32] = [
     "run.name",
     "run.dir",
     "run.device",
@@ -16,6 +16,8 @@ const FREE: [&str; 30] = [
     "log",
     "eval.every",
     "eval.limit",
+    "eval.text",
+    "eval.text_tokens",
     "eval.data",
     "eval.compare",
     "eval.baseline",

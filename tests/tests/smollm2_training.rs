@@ -1,0 +1,80 @@
+//! The configurations that fine-tune the real model, a few steps of each.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device};
+use serde_json::Value;
+use soft_model::{ModelFiles, Transformer};
+use soft_tests::runs::{Runs, checkpoint, metrics};
+use soft_tests::smollm2;
+use soft_train::config::Loader;
+use soft_train::run::{TrainOptions, train};
+
+/// The repository, and the data beside it.
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Trains rows of at most 127 tokens, one a step, and gives the run directory.
+fn a_few_steps(runs: &Runs, config: &str, model: &Path) -> Option<PathBuf> {
+    let data = root("../shared/data/gsm_symbolic");
+    if !data.is_dir() {
+        eprintln!("SKIPPED: no {}", data.display());
+        return None;
+    }
+    let file = |path: PathBuf| format!("{:?}", path.display().to_string());
+    let settings = [
+        format!("run.dir={}", file(runs.path("runs"))),
+        format!("run.name={config}"),
+        format!("model.path={}", file(model.to_owned())),
+        format!("data.train={}", file(data.join("train.jsonl"))),
+        format!("data.valid={}", file(data.join("valid.jsonl"))),
+        format!("eval.text={}", file(root("configs/plain-text.txt"))),
+        "data.max_len=127".into(),
+        "data.long=drop".into(),
+        "train.steps=3".into(),
+        "train.micro_batch=1".into(),
+        "train.warmup=1".into(),
+        "rollout.stages=[\"teacher 1\", \"parallel\"]".into(),
+        "guidance.hold=1".into(),
+        "eval.every=0".into(),
+        "eval.limit=1".into(),
+        "eval.text_tokens=48".into(),
+        "save.every=0".into(),
+    ];
+    let loaded = Loader::new().file(&root(&format!("configs/{config}.toml"))).overrides(settings);
+    let resolved = loaded.load().unwrap_or_else(|error| panic!("{config}: {error}"));
+    let trained = train(&resolved, &Device::flex(), &TrainOptions::default());
+    Some(trained.unwrap_or_else(|error| panic!("{config}: {error}")).run_dir)
+}
+
+#[test]
+fn low_rank_branches_and_prefixes_learn_to_think_with_new_tags_and_leave_the_model_alone() {
+    let Some(model) = smollm2() else { return };
+    let runs = Runs::temporary();
+    let base = ModelFiles::open(&model).expect("the model");
+    for config in ["smollm2-gsm-lora", "smollm2-gsm-prefix"] {
+        let Some(run) = a_few_steps(&runs, config, &model) else { return };
+        let records = metrics(&run);
+        assert_eq!(records.len(), 4, "{config}: before training, and three steps");
+        for key in ["valid/cross_entropy", "valid/text_perplexity"] {
+            assert!(records[0][key].as_f64().is_some_and(|value| value > 0.0), "{config}: {key}");
+        }
+        let soft: Vec<&Value> = records[1..].iter().map(|record| &record["entropy"]).collect();
+        assert!(soft.iter().all(|h| h.as_f64().is_some_and(|h| h > 0.0)), "{config}: {soft:?}");
+
+        let files = ModelFiles::open(&checkpoint(&run, 3)).expect("a checkpoint is a model");
+        assert_eq!(files.config.vocab_size, base.config.vocab_size + 2, "{config}");
+        let tokenizer = files.tokenizer.as_ref().expect("its tokenizer");
+        assert_eq!(tokenizer.encode("<think>", false).expect("a text"), [49152], "{config}");
+        let name = "model.layers.7.mlp.up_proj.weight";
+        let matrix = |files: &ModelFiles| files.weights.f32_values(name).expect("a matrix");
+        assert!(matrix(&files) == matrix(&base), "{config}: the base is frozen");
+        let embedding = "model.embed_tokens.weight";
+        let rows = files.weights.f32_values(embedding).expect("the embedding");
+        let before = base.weights.f32_values(embedding).expect("the embedding");
+        assert!(rows[..before.len()] == before[..], "{config}: so are the old tokens");
+        let trained = Transformer::open(&files, &Device::flex(), DType::F32).expect("it opens");
+        assert_eq!(trained.prefix_len() > 0, config == "smollm2-gsm-prefix");
+    }
+}
