@@ -43,6 +43,8 @@ pub(crate) enum Verb {
     Eval(Eval),
     /// Log-probability of each token of a text
     Score(Score),
+    /// Write a model as a Hugging Face folder in f32
+    Convert(Convert),
     /// Make a page, one HTML file, about a run directory or a trace
     Report(Report),
     /// Show, explain or describe configurations
@@ -85,8 +87,9 @@ pub(crate) struct Train {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("input").required(true))]
 pub(crate) struct Generate {
-    /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint [default: model.path]
-    #[arg(long, value_name = "PATH")]
+    /// Model: a GGUF file, a folder in Hugging Face layout, a checkpoint, or ORG/NAME in the
+    /// Hugging Face cache [default: model.path]
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
     /// Prompt, put through the chat template where the model has one
     #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
@@ -109,8 +112,9 @@ pub(crate) struct Generate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
-    /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint [default: model.path]
-    #[arg(long, value_name = "PATH")]
+    /// Model: a GGUF file, a folder in Hugging Face layout, a checkpoint, or ORG/NAME in the
+    /// Hugging Face cache [default: model.path]
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) source: Source,
@@ -128,8 +132,9 @@ pub(crate) struct Eval {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("input").required(true))]
 pub(crate) struct Score {
-    /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint
-    #[arg(long, value_name = "PATH")]
+    /// Model: a GGUF file, a folder in Hugging Face layout, a checkpoint, or ORG/NAME in the
+    /// Hugging Face cache
+    #[arg(long, value_name = "PATH|ORG/NAME")]
     pub(crate) model: PathBuf,
     /// Text to score, as it is
     #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
@@ -140,6 +145,20 @@ pub(crate) struct Score {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// Model: a GGUF file, a folder in Hugging Face layout, a checkpoint, or ORG/NAME in the
+    /// Hugging Face cache
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+    /// New folder: config.json, tokenizer.json, model.safetensors
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// Largest file of tensors; a larger model is written in several
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::convert::bytes)]
+    pub(crate) max_shard_size: u64,
 }
 
 #[derive(Debug, Args)]

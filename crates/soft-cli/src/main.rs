@@ -7,6 +7,7 @@ mod allocator;
 mod arguments;
 mod completions;
 mod config;
+mod convert;
 mod doctor;
 mod eval;
 mod failure;
@@ -61,6 +62,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Generate(generate) => generate::run(generate, global),
         Verb::Eval(eval) => eval::run(eval, global),
         Verb::Score(score) => score::run(score, global),
+        Verb::Convert(convert) => convert::run(convert),
         Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),

@@ -253,7 +253,17 @@ fn help_names_only_what_is_there() {
         .collect();
     assert_eq!(
         verbs,
-        ["train", "generate", "eval", "score", "report", "config", "doctor", "completions"]
+        [
+            "train",
+            "generate",
+            "eval",
+            "score",
+            "convert",
+            "report",
+            "config",
+            "doctor",
+            "completions"
+        ]
     );
     assert!(!stdout(&["generate", "--help"]).contains("--adapter"));
 }

@@ -21,7 +21,7 @@ pub(crate) mod tests;
 /// Sizes of a tensor have at most this many axes in GGUF.
 const MAX_RANK: usize = 4;
 /// The tensor types that are read, for messages.
-const SUPPORTED: &str = "F32, F16, BF16, F64, Q8_0, Q4_1";
+const SUPPORTED: &str = "F32, F16, BF16, F64, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
 
 /// One metadata value; integers of all widths share a variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,10 +205,9 @@ fn tensor_entry(reader: &mut Reader<'_>) -> Result<Entry, Error> {
     let offset = reader.u64("an offset")?;
     let row = shape.last().copied().unwrap_or(1);
     if !row.is_multiple_of(stored.block_len()) {
-        let block = stored.block_len();
-        return reader.fail(format!(
-            "tensor `{name}` has rows of {row}, {stored:?} needs multiples of {block}"
-        ));
+        let (kind, block) = (stored.name(), stored.block_len());
+        return reader
+            .fail(format!("tensor `{name}` has rows of {row}, {kind} needs multiples of {block}"));
     }
     let len = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     match len.and_then(|len| stored.byte_len(len)) {
@@ -251,8 +250,14 @@ fn stored_type(number: u32) -> Result<StoredType, String> {
     match number {
         0 => Ok(StoredType::F32),
         1 => Ok(StoredType::F16),
+        2 => Ok(StoredType::Q4_0),
         3 => Ok(StoredType::Q4_1),
+        6 => Ok(StoredType::Q5_0),
+        7 => Ok(StoredType::Q5_1),
         8 => Ok(StoredType::Q8_0),
+        12 => Ok(StoredType::Q4K),
+        13 => Ok(StoredType::Q5K),
+        14 => Ok(StoredType::Q6K),
         28 => Ok(StoredType::F64),
         30 => Ok(StoredType::Bf16),
         other => match NAMES.get(other as usize) {

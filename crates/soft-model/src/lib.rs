@@ -26,6 +26,7 @@ mod gate;
 mod generate;
 mod geometry;
 mod gguf;
+mod hub_cache;
 mod kv_cache;
 mod linear;
 mod mapped_file;
@@ -63,4 +64,7 @@ pub use score::{Score, score};
 pub use thinking::{ColdStop, Feedback, Manner, Span, Thinking};
 pub use tokenizer::Tokenizer;
 pub use transformer::{OutputHead, Transformer};
-pub use weights::{NamedTensor, Weights, expected_tensors, save_safetensors};
+pub use weights::{
+    DEFAULT_SHARD_BYTES, NamedTensor, NonFinite, Weights, expected_tensors, save_safetensors,
+    save_sharded,
+};

@@ -11,6 +11,7 @@ use crate::adapter_files::Additions;
 use crate::capped_file::{read_capped, read_capped_text};
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
+use crate::hub_cache;
 use crate::{ChatTemplate, Error, Message, Tokenizer, Weights};
 
 #[cfg(test)]
@@ -53,12 +54,14 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Opens a `.gguf` file or a Hugging Face folder.
+    /// Opens a `.gguf` file or a Hugging Face folder; a path `ORG/NAME` where there is nothing
+    /// means that model in the local Hugging Face cache. Nothing is downloaded.
     ///
     /// # Errors
     /// One error for the first thing that is missing, broken or not supported; tensors that do
     /// not fit the configuration are listed together.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let path = &*hub_cache::locate(path)?;
         let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
         let files = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
         files.weights.check(&files.config)?;

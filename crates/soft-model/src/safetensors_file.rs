@@ -98,14 +98,20 @@ fn header(bytes: &[u8]) -> Result<&[u8], String> {
     }
 }
 
-fn check(name: &str, info: &Info) -> Result<(), String> {
+/// Names that are read and written: `^[A-Za-z0-9_.\-]{1,256}$`.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(known) {
-        let shown: String = name.chars().take(80).collect();
-        return Err(format!(
-            "tensor name {shown:?}, expected 1 to {MAX_NAME} of letters, digits, `_`, `.`, `-`"
-        ));
+    if !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(known) {
+        return Ok(());
     }
+    let shown: String = name.chars().take(80).collect();
+    Err(format!(
+        "tensor name {shown:?}, expected 1 to {MAX_NAME} of letters, digits, `_`, `.`, `-`"
+    ))
+}
+
+fn check(name: &str, info: &Info) -> Result<(), String> {
+    check_name(name)?;
     if info.shape.len() > MAX_RANK {
         return Err(format!("tensor `{name}` has {} axes, at most {MAX_RANK}", info.shape.len()));
     }

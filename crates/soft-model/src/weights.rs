@@ -5,6 +5,7 @@
 //! Face files) included: they are transposed on reading and on writing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,17 +17,44 @@ use crate::safetensors_file::{self, FileTensor};
 use crate::weights::expected::embedding_name;
 pub use crate::weights::expected::expected_tensors;
 pub use crate::weights::save::{NamedTensor, save_safetensors};
+pub use crate::weights::shards::{DEFAULT_SHARD_BYTES, save_sharded};
 use crate::weights::stored::{Layout, StoredTensor};
 
 mod expected;
 mod hf_folder;
 mod names;
 mod save;
+mod shards;
 mod stored;
 #[cfg(test)]
 mod tests;
 
 const OUTPUT_HEAD: &str = "lm_head.weight";
+
+/// How many values of a tensor are no numbers; its `Display` is a line for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NonFinite {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Values that are NaN or infinite.
+    pub count: usize,
+    /// All values.
+    pub len: usize,
+}
+
+impl NonFinite {
+    fn of(name: &str, values: &[f32]) -> Self {
+        let count = values.iter().filter(|value| !value.is_finite()).count();
+        Self { tensor: name.to_owned(), count, len: values.len() }
+    }
+}
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tensor, count, len } = self;
+        write!(formatter, "tensor `{tensor}`: {count} of {len} values are NaN or infinite")
+    }
+}
 
 /// The tensors of a checkpoint, memory mapped; values are converted when they are asked for.
 #[derive(Debug)]
@@ -111,6 +139,16 @@ impl Weights {
         self.tensors.get(name).map(|tensor| &tensor.shape[..])
     }
 
+    /// Counts the values that are NaN or infinite, in every tensor that has any. Reads all of
+    /// them: a model is judged before something long is begun with it.
+    pub fn non_finite(&self) -> Vec<NonFinite> {
+        let count = |(name, tensor): (&String, &StoredTensor)| {
+            let found = NonFinite::of(name, &tensor.read());
+            (found.count > 0).then_some(found)
+        };
+        self.tensors.iter().filter_map(count).collect()
+    }
+
     /// Values of a tensor, row-major in its canonical shape; large ones are converted on several
     /// threads.
     ///
@@ -121,14 +159,11 @@ impl Weights {
             return Err(Error::NoTensor { path: self.path.clone(), tensor: name.to_owned() });
         };
         let values = tensor.read();
-        let broken = values.iter().filter(|value| !value.is_finite()).count();
-        if broken == 0 {
+        let found = NonFinite::of(name, &values);
+        if found.count == 0 {
             return Ok(values);
         }
-        let problem = format!(
-            "tensor `{name}`: {broken} of {} values are NaN or infinite, expected numbers",
-            values.len()
-        );
+        let problem = format!("{found}, expected numbers");
         Err(Error::format(tensor.file.path(), "checkpoint", problem))
     }
 

@@ -158,10 +158,11 @@ fn a_flip_of_any_byte_ends_in_a_result() {
 
 #[test]
 fn an_unknown_type_is_named_with_its_tensor() {
-    let error = refused(&Builder::default().tensor("w", &[1, 256], 12, &[0; 144]).bytes());
+    let error = refused(&Builder::default().tensor("w", &[1, 256], 10, &[0; 84]).bytes());
     assert_eq!(
         error,
-        "m.gguf: tensor `w` has type 12 (Q4_K); supported are F32, F16, BF16, F64, Q8_0, Q4_1"
+        "m.gguf: tensor `w` has type 10 (Q2_K); supported are F32, F16, BF16, F64, Q4_0, Q4_1, \
+         Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K"
     );
     let error = refused(&Builder::default().tensor("w", &[1], 99, &[0; 4]).bytes());
     assert!(error.contains("type 99 (unknown)"), "{error}");
@@ -193,4 +194,32 @@ fn absurd_headers_are_refused_before_anything_is_allocated() {
     let long = [&0u32.to_le_bytes()[..], &(1u64 << 25).to_le_bytes(), &[0; 1 << 25]].concat();
     let long = Builder::default().entry("n", 9, &long).bytes();
     assert!(refused(&long).contains("list `n` has 33554432 items, at most 16777216"));
+}
+
+#[test]
+fn quantised_tensors_are_whole_blocks_of_whole_rows() {
+    // Number in GGML, weights and bytes of a block.
+    let types = [
+        (2, 32, 18),
+        (3, 32, 20),
+        (6, 32, 22),
+        (7, 32, 24),
+        (8, 32, 34),
+        (12, 256, 144),
+        (13, 256, 176),
+        (14, 256, 210),
+    ];
+    for (kind, len, bytes) in types {
+        let whole = Builder::default().tensor("w", &[3, 2 * len], kind, &vec![0; 6 * bytes]);
+        let gguf = whole.open().unwrap();
+        assert_eq!(gguf.tensors()["w"].range.len(), 6 * bytes, "type {kind}");
+        let short = Builder::default().tensor("w", &[3, 2 * len], kind, &vec![0; 6 * bytes - 32]);
+        assert!(refused(&short.bytes()).contains("it is truncated or corrupt"), "type {kind}");
+        // As many weights as two blocks have, but in rows that end within one.
+        let rows = Builder::default().tensor("w", &[4, len / 2], kind, &vec![0; 2 * bytes]);
+        let expected = format!("has rows of {}, ", len / 2);
+        let message = refused(&rows.bytes());
+        assert!(message.contains(&expected), "type {kind}: {message}");
+        assert!(message.contains(&format!("needs multiples of {len}")), "type {kind}: {message}");
+    }
 }

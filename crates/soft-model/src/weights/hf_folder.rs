@@ -13,8 +13,10 @@ use crate::capped_file::read_capped;
 use crate::mapped_file::MappedFile;
 use crate::safetensors_file::{self, FileTensor};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// Name of a checkpoint in one file.
+pub(super) const SINGLE: &str = "model.safetensors";
+/// Name of the list of files of a checkpoint in several.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Largest index that is read; a million tensors take some 80 MB.
 const MAX_INDEX_BYTES: u64 = 128 << 20;
 
@@ -57,6 +59,17 @@ fn sharded(folder: &Path, index: &Path) -> Result<Vec<(Arc<MappedFile>, FileTens
     let mut shards: Vec<&str> = map.values().map(String::as_str).collect();
     shards.sort_unstable();
     shards.dedup();
+    shards.iter().try_for_each(|shard| check_plain(index, shard))?;
+    let missing: Vec<&str> =
+        shards.iter().copied().filter(|shard| !folder.join(shard).exists()).collect();
+    if !missing.is_empty() {
+        return Err(fail(format!(
+            "{} of its {} shards are not in the folder: {}; download them too",
+            missing.len(),
+            shards.len(),
+            missing.join(", ")
+        )));
+    }
     let mut found = HashSet::new();
     let mut tensors = Vec::new();
     for shard in shards {
@@ -80,15 +93,20 @@ fn sharded(folder: &Path, index: &Path) -> Result<Vec<(Arc<MappedFile>, FileTens
     }
 }
 
-/// A shard is a plain file name; through links it may lead to the blobs of a download cache and
-/// nowhere else outside the folder.
-fn shard_path(folder: &Path, index: &Path, shard: &str) -> Result<PathBuf, Error> {
+/// A shard is a plain file name.
+fn check_plain(index: &Path, shard: &str) -> Result<(), Error> {
     let plain =
         !shard.is_empty() && shard != "." && shard != ".." && !shard.contains(['/', '\\', ':']);
-    if !plain || extension(Path::new(shard)) != "safetensors" {
-        let problem = format!("shard {shard:?}, expected a plain .safetensors file name");
-        return Err(Error::format(index, "safetensors index", problem));
+    if plain && extension(Path::new(shard)) == "safetensors" {
+        return Ok(());
     }
+    let problem = format!("shard {shard:?}, expected a plain .safetensors file name");
+    Err(Error::format(index, "safetensors index", problem))
+}
+
+/// Through links a shard may lead to the blobs of a download cache and nowhere else outside the
+/// folder.
+fn shard_path(folder: &Path, index: &Path, shard: &str) -> Result<PathBuf, Error> {
     let path = folder.join(shard);
     let real = path.canonicalize().map_err(|source| Error::io(&path, source))?;
     let inside = [folder.to_owned(), folder.join("../../blobs")]

@@ -1,12 +1,13 @@
 //! Writing safetensors that transformers reads.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 
 use crate::Error;
+use crate::safetensors_file::check_name;
 use crate::weights::names::hf_layout;
 use crate::weights::stored::{Layout, transposed};
 
@@ -25,20 +26,26 @@ pub struct NamedTensor {
 /// the `[in, out]` of Hugging Face. The file appears whole, by rename.
 ///
 /// # Errors
-/// [`Error::Tensors`] for a tensor whose values do not fill its shape, [`Error::Io`].
+/// [`Error::Tensors`] for tensors whose values do not fill their shape, or whose name cannot be
+/// read again or occurs twice; [`Error::Io`].
 pub fn save_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<(), Error> {
     let mis_shaped: Vec<String> = tensors
         .iter()
         .filter(|tensor| tensor.shape.iter().product::<usize>() != tensor.values.len())
         .map(|t| format!("{}: {} values for shape {:?}", t.name, t.values.len(), t.shape))
         .collect();
-    if !mis_shaped.is_empty() {
-        return Err(Error::Tensors {
-            path: path.to_owned(),
-            missing: Vec::new(),
-            unexpected: Vec::new(),
-            mis_shaped,
-        });
+    let mut names = HashSet::new();
+    let unexpected: Vec<String> = tensors
+        .iter()
+        .filter_map(|tensor| match check_name(&tensor.name) {
+            Ok(()) if names.insert(&tensor.name) => None,
+            Ok(()) => Some(format!("{} for the second time", tensor.name)),
+            Err(problem) => Some(problem),
+        })
+        .collect();
+    if !mis_shaped.is_empty() || !unexpected.is_empty() {
+        let (path, missing) = (path.to_owned(), Vec::new());
+        return Err(Error::Tensors { path, missing, unexpected, mis_shaped });
     }
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Written::new(tensor)));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -11,6 +11,9 @@ use crate::config::tests::config;
 use crate::gguf::tests::Builder;
 use crate::safetensors_file::tests::bytes as safetensors_bytes;
 
+mod index;
+mod shards;
+
 /// Values that tell every element of every tensor apart.
 fn numbered(config: &ModelConfig) -> Vec<NamedTensor> {
     let fill = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
@@ -110,7 +113,7 @@ fn prefixes_are_added_and_buffers_are_left_out() {
 }
 
 #[test]
-fn all_differences_are_listed_together() {
+fn t20_all_differences_are_listed_together() {
     let folder = folder_of(&[
         ("model.norm.weight", "F32", &[7], 4),
         ("model.layers.9.extra.weight", "F32", &[2], 4),
@@ -124,7 +127,23 @@ fn all_differences_are_listed_together() {
 }
 
 #[test]
-fn integers_are_refused_by_name() {
+fn t20_a_tensor_without_values_is_mis_shaped_and_reads_as_nothing() {
+    let matrix = "model.layers.0.mlp.up_proj.weight";
+    let folder = folder_of(&[("model.norm.weight", "F32", &[0], 4), (matrix, "F16", &[0, 32], 2)]);
+    let config = config(Family::Llama);
+    let weights = Weights::open_folder(folder.path(), &config).unwrap();
+    let [_, _, mis_shaped] = differences(&weights, &config);
+    assert_eq!(mis_shaped.len(), 2);
+    assert!(mis_shaped.contains(&"model.norm.weight: found [0], expected [32]".to_owned()));
+    assert_eq!(weights.f32_values(matrix).unwrap(), [0.0; 0]);
+    assert_eq!(weights.non_finite(), []);
+    let gpt2 = folder_of(&[("transformer.h.0.mlp.c_fc.weight", "F32", &[32, 0], 4)]);
+    let weights = Weights::open_folder(gpt2.path(), &self::config(Family::Gpt2)).unwrap();
+    assert_eq!(weights.f32_values("transformer.h.0.mlp.c_fc.weight").unwrap(), [0.0; 0]);
+}
+
+#[test]
+fn t20_integers_are_refused_by_name() {
     let folder = folder_of(&[("model.norm.weight", "I64", &[32], 8)]);
     let error = Weights::open_folder(folder.path(), &config(Family::Llama)).unwrap_err();
     assert!(error.to_string().contains("`model.norm.weight` has type I64; supported are F32"));
@@ -172,83 +191,10 @@ fn half_precisions_are_widened_exactly() {
     assert!(error.to_string().ends_with("no tensor `model.d`"));
 }
 
-fn shards(index: serde_json::Value, files: &[(&str, &[&str])]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    write_shards(folder.path(), &index.to_string(), files);
-    folder
-}
-
-fn write_shards(folder: &Path, index: &str, files: &[(&str, &[&str])]) {
-    for (file, names) in files {
-        let tensors: Vec<_> = names
-            .iter()
-            .map(|name| NamedTensor { name: (*name).into(), shape: vec![1], values: vec![1.0] })
-            .collect();
-        save_safetensors(&folder.join(file), &tensors).unwrap();
-    }
-    fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
-}
-
 fn shard_error(folder: &Path) -> String {
     let error = Weights::open_folder(folder, &config(Family::Llama)).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     error.to_string()
-}
-
-#[test]
-fn shards_are_joined_whatever_size_they_announce() {
-    let index = json!({
-        "metadata": {"total_size": 999_999_999_999u64},
-        "weight_map": {"model.a": "1.safetensors", "model.b": "2.safetensors"},
-    });
-    let folder = shards(index, &[("1.safetensors", &["model.a"]), ("2.safetensors", &["model.b"])]);
-    let weights = Weights::open_folder(folder.path(), &config(Family::Llama)).unwrap();
-    assert_eq!(weights.names().collect::<Vec<_>>(), ["model.a", "model.b"]);
-}
-
-#[test]
-fn broken_indices_are_refused() {
-    let one: (&str, &[&str]) = ("1.safetensors", &["model.a"]);
-    for shard in ["../1.safetensors", "/etc/passwd", "a/1.safetensors", "..", "", "x.bin", "c:x"] {
-        let folder = shards(json!({"weight_map": {"model.a": shard}}), &[one]);
-        assert!(shard_error(folder.path()).contains("expected a plain .safetensors"), "{shard}");
-    }
-    let folder = shards(json!({"weight_map": {"model.a": "3.safetensors"}}), &[one]);
-    assert!(shard_error(folder.path()).contains("cannot access"));
-    let map = json!({"weight_map": {"model.a": "1.safetensors", "model.b": "1.safetensors"}});
-    let folder = shards(map, &[one]);
-    assert!(shard_error(folder.path()).contains("`model.b` is not in its shard 1.safetensors"));
-    let map = json!({"weight_map": {"model.a": "1.safetensors", "model.b": "2.safetensors"}});
-    let folder = shards(map, &[one, ("2.safetensors", &["model.a", "model.b"])]);
-    assert!(shard_error(folder.path()).contains("is in 2.safetensors and in 1.safetensors"));
-    let folder = tempfile::tempdir().unwrap();
-    let twice = r#"{"weight_map": {"model.a": "1.safetensors", "model.a": "2.safetensors"}}"#;
-    write_shards(folder.path(), twice, &[one]);
-    assert!(shard_error(folder.path()).contains("named twice"));
-    write_shards(folder.path(), "{", &[one]);
-    assert!(shard_error(folder.path()).contains("not a valid safetensors index"));
-}
-
-#[cfg(unix)]
-#[test]
-fn a_linked_shard_may_lead_to_the_blobs_of_a_cache_only() {
-    use std::os::unix::fs::symlink;
-    let root = tempfile::tempdir().unwrap();
-    let snapshot = root.path().join("snapshots/abc");
-    let outside = root.path().join("outside");
-    for folder in [&snapshot, &outside, &root.path().join("blobs")] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    let index = r#"{"weight_map": {"model.a": "1.safetensors"}}"#;
-    write_shards(&outside, index, &[("1.safetensors", &["model.a"])]);
-    write_shards(&snapshot, index, &[]);
-    let link = snapshot.join("1.safetensors");
-    symlink(outside.join("1.safetensors"), &link).unwrap();
-    assert!(shard_error(&snapshot).contains("leads out of the folder"));
-    fs::remove_file(&link).unwrap();
-    fs::rename(outside.join("1.safetensors"), root.path().join("blobs/f00")).unwrap();
-    symlink("../../blobs/f00", &link).unwrap();
-    assert!(Weights::open_folder(&snapshot, &config(Family::Llama)).is_ok());
 }
 
 #[test]
@@ -259,6 +205,19 @@ fn pickles_are_refused_with_a_hint() {
     fs::write(folder.path().join("pytorch_model.bin"), b"PK\x03\x04").unwrap();
     let message = shard_error(folder.path());
     assert!(message.contains("pytorch_model.bin: a pickle can run code"), "{message}");
+}
+
+#[test]
+fn t20_names_that_would_not_be_read_again_are_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    let named = |name: &str| NamedTensor { name: name.into(), shape: vec![1], values: vec![0.0] };
+    let message =
+        |names: [&str; 2]| save_safetensors(&path, &names.map(named)).unwrap_err().to_string();
+    assert!(message(["a", "a"]).contains("unexpected: a for the second time"));
+    assert!(message(["a", "../b"]).contains("unexpected: tensor name \"../b\""));
+    assert!(message(["a", ""]).contains("unexpected: tensor name \"\""));
+    assert!(!path.exists());
 }
 
 #[test]
@@ -379,7 +338,7 @@ fn two_gguf_names_of_one_tensor_are_refused() {
 }
 
 #[test]
-fn values_that_are_no_finite_numbers_are_counted_and_refused() {
+fn t20_values_that_are_no_finite_numbers_are_counted_and_refused() {
     let config = config(Family::Llama);
     let gguf = Builder::default()
         .f32_tensor("output_norm.weight", &[4], &[1.0, f32::NAN, f32::INFINITY, -1.0])
@@ -392,6 +351,11 @@ fn values_that_are_no_finite_numbers_are_counted_and_refused() {
     let expected = "model.gguf: not a valid checkpoint file: tensor `model.norm.weight`: 2 of 4 \
                     values are NaN or infinite, expected numbers";
     assert!(error.to_string().ends_with(expected), "{error}");
+    let counted = weights.non_finite();
+    let tensor = "model.norm.weight".to_owned();
+    assert_eq!(counted, [NonFinite { tensor, count: 2, len: 4 }]);
+    let line = "tensor `model.norm.weight`: 2 of 4 values are NaN or infinite";
+    assert_eq!(counted[0].to_string(), line);
     let name = "model.layers.0.input_layernorm.weight";
     assert_eq!(weights.f32_values(name).unwrap(), [f32::MAX]);
 }
