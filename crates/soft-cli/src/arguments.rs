@@ -43,6 +43,8 @@ pub(crate) enum Verb {
     Eval(Eval),
     /// Log-probability of each token of a text
     Score(Score),
+    /// Look at data files
+    Data(Data),
     /// Make a page, one HTML file, about a run directory or a trace
     Report(Report),
     /// Show, explain or describe configurations
@@ -137,6 +139,36 @@ pub(crate) struct Score {
     /// Token ids to score, as they are
     #[arg(long, group = "input", value_name = "3,17,101", value_delimiter = ',')]
     pub(crate) ids: Option<Vec<u32>>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    #[command(subcommand)]
+    pub(crate) verb: DataVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataVerb {
+    /// Show what training would see of a file: tokens, masks, lengths, bad lines
+    Check(DataCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataCheck {
+    /// Data file; `soft config explain data.format` says what it may hold
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Model whose tokenizer and chat template are used [default: model.path]; token ids need none
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Examples to show
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) show: usize,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

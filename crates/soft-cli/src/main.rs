@@ -7,6 +7,7 @@ mod allocator;
 mod arguments;
 mod completions;
 mod config;
+mod data_check;
 mod doctor;
 mod eval;
 mod failure;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, DataVerb, Verb};
 use failure::Failure;
 
 #[global_allocator]
@@ -61,6 +62,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Generate(generate) => generate::run(generate, global),
         Verb::Eval(eval) => eval::run(eval, global),
         Verb::Score(score) => score::run(score, global),
+        Verb::Data(data) => match &data.verb {
+            DataVerb::Check(check) => data_check::run(check, global),
+        },
         Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),

@@ -25,9 +25,10 @@ mod tests;
 mod validate;
 
 pub use choices::{
-    Arm, Control, DataFormat, EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceForm,
+    Arm, BadLines, Control, DataFormat, EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceForm,
     GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize, Paths,
-    Preset, Projection, RolloutKind, SearchKind, SpanKind, Stage, TaskName,
+    Preset, Projection, RolloutKind, SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong,
+    TrainOn,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};

@@ -146,7 +146,7 @@ impl Training<'_> {
         }
         let held_out = match self.problem {
             Problem::Mnns(_) => metric_name::ACCURACY,
-            Problem::Ids { .. } => metric_name::CROSS_ENTROPY,
+            Problem::Examples { .. } => metric_name::CROSS_ENTROPY,
         };
         training = training.metric_valid_numeric(ScalarMetric::new(held_out));
         if !self.options.dashboard {
@@ -203,7 +203,7 @@ impl Training<'_> {
                     Ok(Some(HeldOut { title, key: "valid/accuracy", value }))
                 }))
             }
-            Problem::Ids { valid, .. } => {
+            Problem::Examples { valid, .. } => {
                 let valid = limited(valid, limit).to_vec();
                 let (objective, form) = (self.objective(), self.config.guidance.form.into());
                 Ok(Box::new(move |model| {

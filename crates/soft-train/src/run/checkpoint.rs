@@ -52,11 +52,11 @@ impl CheckpointWriter {
                 let json = task.vocabulary().tokenizer_json();
                 (Vocabulary::Task(json), Some(task.max_new(arm)))
             }
-            (Problem::Ids { .. }, Some(path)) => {
+            (Problem::Examples { .. }, Some(path)) => {
                 let files = ModelFiles::open(Path::new(path))?;
                 (Vocabulary::Model(files.tokenizer.map(Box::new)), None)
             }
-            (Problem::Ids { .. }, None) => (Vocabulary::Model(None), None),
+            (Problem::Examples { .. }, None) => (Vocabulary::Model(None), None),
         };
         Ok(Self {
             run_dir: run_dir.to_owned(),
