@@ -52,6 +52,9 @@ pub fn tokenizer_json(special: &[&str]) -> Value {
         vocab.insert(character.to_string(), json!(byte));
     }
     let first = 256 + special.len();
+    for (i, token) in special.iter().enumerate() {
+        vocab.insert((*token).to_owned(), json!(256 + i));
+    }
     // Merges over spaces, line ends and brackets, where borders lie.
     let merges = [["\u{120}", "a"], ["\u{10a}", "\u{10a}"], [">", "\u{10a}"], ["a", "a"]];
     for (i, [left, right]) in merges.iter().enumerate() {

@@ -358,7 +358,7 @@ fn which_inputs_are_soft_can_be_chosen() {
         example.validate(1000, "example").expect("a valid example");
         setup.soft(&example)
     };
-    assert_eq!(soft(&["data.soft=first", "data.soft_first=5"]), ["2 and"]);
+    assert_eq!(soft(&["data.soft=first", "data.soft_first=4"]), ["2 and"]);
     assert_eq!(soft(&["data.soft=all"]), ["2 and 3 are 5</think>\n5"]);
     assert_eq!(soft(&["data.soft=none"]), [""; 0]);
     let setup = Setup::new(None, &["data.soft=all"]);

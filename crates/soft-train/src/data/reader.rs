@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
         let encoder = self.encoder.ok_or_else(|| Error::Config {
             report: format!(
                 "data of the format \"{format}\" is text, which needs a tokenizer: name a model with \
-                 `model.path`, and train on it with `task.name` \"text\""
+                 `model.path` (`--model`), and train on it with `task.name` \"text\""
             ),
         })?;
         encoder.check_format(format)?;
