@@ -45,6 +45,8 @@ pub(crate) enum Verb {
     Score(Score),
     /// Write a model as a Hugging Face folder in f32
     Convert(Convert),
+    /// Look at data files
+    Data(Data),
     /// Make a page, one HTML file, about a run directory or a trace
     Report(Report),
     /// Show, explain or describe configurations
@@ -159,6 +161,36 @@ pub(crate) struct Convert {
     /// Largest file of tensors; a larger model is written in several
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::convert::bytes)]
     pub(crate) max_shard_size: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Data {
+    #[command(subcommand)]
+    pub(crate) verb: DataVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataVerb {
+    /// Show what training would see of a file: tokens, masks, lengths, bad lines
+    Check(DataCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataCheck {
+    /// Data file; `soft config explain data.format` says what it may hold
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Model whose tokenizer and chat template are used [default: model.path]; token ids need none
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Examples to show
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) show: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

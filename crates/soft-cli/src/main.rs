@@ -8,6 +8,7 @@ mod arguments;
 mod completions;
 mod config;
 mod convert;
+mod data_check;
 mod doctor;
 mod eval;
 mod failure;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, DataVerb, Verb};
 use failure::Failure;
 
 #[global_allocator]
@@ -63,6 +64,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Eval(eval) => eval::run(eval, global),
         Verb::Score(score) => score::run(score, global),
         Verb::Convert(convert) => convert::run(convert),
+        Verb::Data(data) => match &data.verb {
+            DataVerb::Check(check) => data_check::run(check, global),
+        },
         Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),

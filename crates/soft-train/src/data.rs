@@ -1,10 +1,21 @@
 //! Training data: files of examples, and the order in which examples are seen.
 
+mod chat;
+mod draft;
 mod ids;
 mod lines;
+mod object;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod reader;
+mod record;
 mod sampler;
+mod scan;
+mod text;
 
-pub use ids::{BadLine, Limits, Scan, read_ids, scan_ids};
 pub(crate) use lines::{Lines, MAX_LINE_BYTES};
+pub use reader::{Reader, read_ids, scan_ids};
 pub(crate) use sampler::shuffle_seeded;
 pub use sampler::{Sampler, permutation};
+pub use scan::{BadLine, Limits, Scan};
+pub use text::TextEncoder;

@@ -23,6 +23,8 @@ pub(crate) fn checksum(examples: &[Example]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for example in examples {
         crc.update(&(example.len() as u64).to_le_bytes());
+        let answer_from = example.answer_from.map_or(u64::MAX, |from| from as u64);
+        crc.update(&answer_from.to_le_bytes());
         example.input_ids.iter().for_each(|id| crc.update(&id.to_le_bytes()));
         example.soft.iter().for_each(|&soft| crc.update(&[u8::from(soft)]));
         example.weight.iter().for_each(|weight| crc.update(&weight.to_le_bytes()));
@@ -59,6 +61,9 @@ pub struct Example {
     pub weight: Vec<f32>,
     /// y_t: what the prediction of the position should be.
     pub truth: Vec<Truth>,
+    /// Position of the first token of the answer, where a thought comes before one: that after
+    /// the thought's closing tag.
+    pub answer_from: Option<usize>,
 }
 
 impl Example {
@@ -71,7 +76,34 @@ impl Example {
             soft: vec![false; token_ids.len()],
             weight: (0..token_ids.len()).map(|t| if t < scored_from { 0.0 } else { 1.0 }).collect(),
             truth: token_ids.iter().map(|&id| Truth::Token(id)).collect(),
+            answer_from: None,
         }
+    }
+
+    /// Scored positions of the answer, which the loss of answers alone is measured on; none where
+    /// no thought comes before one.
+    pub fn answer_positions(&self) -> impl Iterator<Item = usize> + '_ {
+        let from = self.answer_from.unwrap_or(self.len());
+        (from..self.len()).filter(|&t| self.weight[t] > 0.0)
+    }
+
+    /// Number of scored positions.
+    pub fn scored_len(&self) -> usize {
+        self.weight.iter().filter(|&&weight| weight > 0.0).count()
+    }
+
+    /// Number of soft inputs.
+    pub fn soft_len(&self) -> usize {
+        self.soft.iter().filter(|&&soft| soft).count()
+    }
+
+    /// Keeps the first `len` positions; an answer that was cut off is none.
+    pub fn truncate(&mut self, len: usize) {
+        self.input_ids.truncate(len);
+        self.soft.truncate(len);
+        self.weight.truncate(len);
+        self.truth.truncate(len);
+        self.answer_from = self.answer_from.filter(|&from| from < len);
     }
 
     /// Number of positions.
@@ -204,6 +236,20 @@ mod tests {
         let error = example.validate(10, "here").expect_err("11 of 10");
         assert_eq!(error.exit_code(), 4);
         assert!(error.to_string().contains("11"), "{error}");
+    }
+
+    #[test]
+    fn the_answer_is_what_is_scored_from_its_first_token_and_part_of_the_checksum() {
+        let mut example = Example::from_tokens(&[1, 2, 3, 4, 5], 2);
+        let before = checksum(std::slice::from_ref(&example));
+        assert_eq!(example.answer_positions().count(), 0);
+        example.answer_from = Some(3);
+        assert_ne!(checksum(std::slice::from_ref(&example)), before);
+        example.weight[3] = 0.0;
+        assert_eq!(example.answer_positions().collect::<Vec<_>>(), [4]);
+        example.truncate(3);
+        assert_eq!((example.len(), example.answer_from), (3, None));
+        example.validate(9, "here").expect("what is left is whole");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) mod metric_name {
     pub(crate) const LOSS: &str = "Loss";
     /// Mean cross-entropy of the scored positions, nats.
     pub(crate) const CROSS_ENTROPY: &str = "Cross-entropy";
+    /// Mean cross-entropy of the answers alone, nats.
+    pub(crate) const ANSWER_CROSS_ENTROPY: &str = "Answer cross-entropy";
     /// Mean entropy of the soft positions, nats.
     pub(crate) const ENTROPY: &str = "Entropy";
     /// Weight of the entropy in the loss.
@@ -145,6 +147,7 @@ impl TrainStep for SoftLearner {
         let values = vec![
             (metric_name::LOSS, done.loss),
             (metric_name::CROSS_ENTROPY, done.cross_entropy / item.totals.weight.max(1e-12)),
+            (metric_name::ANSWER_CROSS_ENTROPY, done.answer / item.totals.answer.max(1e-12)),
             (metric_name::ENTROPY, done.entropy / item.totals.soft.max(1.0)),
             (metric_name::CLAMPED, done.fed.clamped / item.totals.soft.max(1.0)),
             (metric_name::LOCATED, done.fed.located),

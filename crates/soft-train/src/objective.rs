@@ -26,6 +26,8 @@ pub struct StepTotals {
     pub rows: f64,
     /// Sum of the loss weights.
     pub weight: f64,
+    /// The same of the answers alone.
+    pub answer: f64,
     /// Number of soft positions.
     pub soft: f64,
 }
@@ -37,6 +39,8 @@ impl StepTotals {
         for example in batches.into_iter().flat_map(|batch| &batch.examples) {
             totals.rows += 1.0;
             totals.weight += example.weight.iter().map(|&w| f64::from(w)).sum::<f64>();
+            totals.answer +=
+                example.answer_positions().map(|t| f64::from(example.weight[t])).sum::<f64>();
             totals.soft += example.soft.iter().filter(|&&soft| soft).count() as f64;
         }
         totals
@@ -63,6 +67,8 @@ pub struct LossParts {
     pub loss: Tensor<1>,
     /// `sum w CE`.
     pub cross_entropy: Tensor<1>,
+    /// The same of the answers alone.
+    pub answer: Tensor<1>,
     /// `sum m H`.
     pub entropy: Tensor<1>,
 }
@@ -74,6 +80,7 @@ impl LossParts {
         Self {
             loss: self.loss + other.loss,
             cross_entropy: self.cross_entropy + other.cross_entropy,
+            answer: self.answer + other.answer,
             entropy: self.entropy + other.entropy,
         }
     }
@@ -88,6 +95,11 @@ impl BatchLoss<'_> {
     fn weight(&self, place: Place) -> f64 {
         let weight = self.batch.examples[place.row].weight.get(place.position);
         weight.map_or(0.0, |&weight| f64::from(weight))
+    }
+
+    /// Whether the position is part of an answer.
+    fn answers(&self, place: Place) -> bool {
+        self.batch.examples[place.row].answer_from.is_some_and(|from| place.position >= from)
     }
 
     fn is_soft(&self, place: Place) -> bool {
@@ -129,7 +141,15 @@ impl BatchLoss<'_> {
             places.iter().map(|&p| self.weight(p) / self.weight_divisor(p.row)).collect();
         let mut parts = LossParts {
             loss: (cross_entropy.clone() * row_of(shares)).sum(),
-            cross_entropy: (cross_entropy.detach() * weights).sum(),
+            cross_entropy: (cross_entropy.clone().detach() * weights).sum(),
+            answer: match places.iter().any(|&place| self.answers(place)) {
+                true => {
+                    let weight = |&p: &Place| if self.answers(p) { self.weight(p) } else { 0.0 };
+                    let weights = row_of(places.iter().map(weight).collect());
+                    (cross_entropy.detach() * weights).sum()
+                }
+                false => Tensor::zeros([1], (&device, dtype)),
+            },
             entropy: Tensor::zeros([1], (&device, dtype)),
         };
         let soft: Vec<f64> = places.iter().map(|&p| f64::from(u8::from(self.is_soft(p)))).collect();
@@ -150,7 +170,7 @@ impl BatchLoss<'_> {
     /// No places at all.
     pub fn nothing(device: &burn::tensor::Device, dtype: DType) -> LossParts {
         let zero = || Tensor::zeros([1], (device, dtype));
-        LossParts { loss: zero(), cross_entropy: zero(), entropy: zero() }
+        LossParts { loss: zero(), cross_entropy: zero(), answer: zero(), entropy: zero() }
     }
 }
 

@@ -7,12 +7,15 @@ mod forgetting;
 mod model;
 mod trained;
 
+pub use base::Base;
+pub use model::text_encoder;
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
 use crate::config::{Arm, Config, Loader, Resolved, TaskName};
-use crate::data::{Limits, read_ids};
+use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
 use crate::results::{Context, Results};
@@ -60,7 +63,7 @@ pub struct Trained {
 /// What is learned.
 pub(crate) enum Problem {
     Mnns(Box<Mnns>),
-    Ids { train: Vec<Example>, valid: Vec<Example> },
+    Examples { train: Vec<Example>, valid: Vec<Example> },
 }
 
 impl Problem {
@@ -73,10 +76,16 @@ impl Problem {
             }
             TaskName::Ids => {
                 let limits = model::limits(config)?;
-                Ok(Self::Ids {
-                    train: read_files(config.data.train.as_slice(), limits)?,
-                    valid: read_files(config.data.valid.as_slice(), limits)?,
-                })
+                Self::read(config, &Reader::new(&config.data, TaskName::Ids, limits, None))
+            }
+            TaskName::Text => {
+                let limits = model::limits(config)?;
+                let files = model::files(config)?;
+                let encoder = model::text_encoder(config, &files)?;
+                let reader = Reader::new(&config.data, TaskName::Text, limits, Some(&encoder));
+                let problem = Self::read(config, &reader)?;
+                encoder.notes().iter().for_each(|note| eprintln!("note: {note}"));
+                Ok(problem)
             }
             TaskName::None => Err(Error::Config {
                 report: "`task.name` is \"none\"; expected a task to train on".into(),
@@ -89,17 +98,24 @@ impl Problem {
             Self::Mnns(task) => {
                 task.train().iter().map(|problem| task.example(arm, problem)).collect()
             }
-            Self::Ids { train, .. } => Ok(train.clone()),
+            Self::Examples { train, .. } => Ok(train.clone()),
         }
     }
-}
 
-fn read_files(files: &[String], limits: Limits) -> Result<Vec<Example>, Error> {
-    if files.is_empty() {
-        return Ok(Vec::new());
+    /// The examples of `data.train` and `data.valid`.
+    fn read(config: &Config, reader: &Reader<'_>) -> Result<Self, Error> {
+        let read = |files: &[String]| -> Result<Vec<Example>, Error> {
+            if files.is_empty() {
+                return Ok(Vec::new());
+            }
+            let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+            let (examples, remarks) = reader.read(&paths)?;
+            remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
+            Ok(examples)
+        };
+        let (train, valid) = (&config.data.train, &config.data.valid);
+        Ok(Self::Examples { train: read(train.as_slice())?, valid: read(valid.as_slice())? })
     }
-    let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-    read_ids(&paths, limits)
 }
 
 /// Checks everything about a run that can be checked before it trains: its settings, its data, and
@@ -140,7 +156,7 @@ pub fn train(
     let trained = config.eval.arms.iter().copied().filter(|&arm| arm != Arm::SoftFedHard);
     let trained: Vec<Arm> = match problem {
         Problem::Mnns(_) => trained.collect(),
-        Problem::Ids { .. } => vec![Arm::Soft],
+        Problem::Examples { .. } => vec![Arm::Soft],
     };
     for (index, &arm) in trained.iter().enumerate() {
         let sub_run =

@@ -75,6 +75,8 @@ pub(crate) struct Job {
     pub(crate) evaluate: Evaluate,
     /// Whether held-out data is looked at before the first step too.
     pub(crate) evaluate_first: bool,
+    /// Whether some examples have an answer after a thought.
+    pub(crate) has_answers: bool,
 }
 
 /// What came of the loop.
@@ -298,6 +300,9 @@ impl Steps<'_> {
         if let Some([norm, distance]) = located {
             line["mixture/norm"] = norm.into();
             line["mixture/distance"] = distance.into();
+        }
+        if job.has_answers {
+            line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();
         }
         for HeldOut { key, value, .. } in held_out {
             line[*key] = (*value).into();

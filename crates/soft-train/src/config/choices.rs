@@ -50,6 +50,8 @@ choice! {
         Mnns = "mnns",
         /// Token ids from `data.train`.
         Ids = "ids",
+        /// Text from `data.train`, through the tokenizer and chat template of `model.path`.
+        Text = "text",
         /// Nothing: for configurations that only generate.
         #[default]
         None = "none",
@@ -59,9 +61,69 @@ choice! {
 choice! {
     /// What a line of a data file holds.
     DataFormat {
-        /// One `{"ids": [..], "soft": [0, 1, ..], "weight": [..]}` a line.
+        /// Found by the keys of the first good line; for the task "ids" it is "ids".
         #[default]
+        Auto = "auto",
+        /// One `{"ids": [..], "soft": [0, 1, ..], "weight": [..]}` a line.
         Ids = "ids",
+        /// One `{"text": ".."}` a line, which ends with the end-of-sequence token.
+        Text = "text",
+        /// One `{"prompt": "..", "completion": ".."}` a line.
+        Prompt = "prompt",
+        /// One `{"messages": [{"role": "user", "content": ".."}, ..]}` a line.
+        Messages = "messages",
+        /// One `{"question": "..", "reasoning": "..", "answer": ".."}` a line; the reasoning stands between the tags of `think`.
+        Reasoning = "reasoning",
+    }
+}
+
+choice! {
+    /// What is done with an example that is too long.
+    TooLong {
+        /// Its line is a bad line.
+        #[default]
+        Error = "error",
+        /// Its end is cut off; where nothing that is scored is left, it is dropped.
+        Truncate = "truncate",
+        /// It is left out, and counted.
+        Drop = "drop",
+    }
+}
+
+choice! {
+    /// What is done where a line cannot be used.
+    BadLines {
+        /// Nothing is trained.
+        #[default]
+        Error = "error",
+        /// Bad lines are left out; they are counted and the first five are listed.
+        Skip = "skip",
+    }
+}
+
+choice! {
+    /// Which tokens of a text are scored.
+    TrainOn {
+        /// What the model is to write: the assistant's text, the completion, or reasoning and answer, each with the token that ends it; all of a plain text.
+        #[default]
+        Completion = "completion",
+        /// Everything but the first token.
+        All = "all",
+    }
+}
+
+choice! {
+    /// Which inputs are mixtures in examples made from text.
+    SoftInputs {
+        /// What lies strictly between the tags of `think`, or the field `reasoning`.
+        #[default]
+        Reasoning = "reasoning",
+        /// The first `data.soft_first` tokens of what the model is to write.
+        First = "first",
+        /// All that the model is to write, but the token that ends it.
+        All = "all",
+        /// None: every input is a token.
+        None = "none",
     }
 }
 

@@ -26,9 +26,10 @@ mod tests;
 mod validate;
 
 pub use choices::{
-    Arm, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
+    Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
     GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
-    Paths, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SpanKind, Stage, TaskName,
+    Paths, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage,
+    TaskName, TooLong, TrainOn,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};

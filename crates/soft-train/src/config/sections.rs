@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    Arm, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver, LrSchedule,
-    Mode, ModelFamily, Normalize, Paths, Projection, RolloutKind, ScheduleForm, TaskName,
+    Arm, BadLines, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver,
+    LrSchedule, Mode, ModelFamily, Normalize, Paths, Projection, RolloutKind, ScheduleForm,
+    SoftInputs, TaskName, TooLong, TrainOn,
 };
 
 mod decoding;
@@ -31,7 +32,7 @@ pub struct Config {
     pub low_rank: LowRank,
     /// Trained keys and values before the sequence, while the base stays frozen.
     pub prefix: Prefix,
-    /// What is learned: a built-in task, or token ids from files.
+    /// What is learned: a built-in task, token ids from files, or text from files.
     pub task: Task,
     /// Training and validation files.
     pub data: Data,
@@ -210,7 +211,7 @@ pub struct Prefix {
     pub tokens: usize,
 }
 
-/// What is learned: a built-in task, or token ids from files.
+/// What is learned: a built-in task, token ids from files, or text from files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Task {
@@ -231,7 +232,7 @@ impl Default for Task {
 }
 
 /// Training and validation files.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
     /// File of training examples, or a list of files. Relative to the working directory.
@@ -240,6 +241,38 @@ pub struct Data {
     pub valid: Paths,
     /// What a line of these files holds.
     pub format: DataFormat,
+    /// Most tokens of an example; 0 is the context of the model.
+    pub max_len: usize,
+    /// What is done with an example of more tokens.
+    pub long: TooLong,
+    /// What is done where a line cannot be used.
+    pub bad_lines: BadLines,
+    /// Which tokens of a text are scored.
+    pub train_on: TrainOn,
+    /// Which inputs are mixtures in examples made from text.
+    pub soft: SoftInputs,
+    /// Tokens that `data.soft` "first" makes soft.
+    #[schemars(range(min = 1))]
+    pub soft_first: usize,
+    /// Text put after each `question` or `prompt`, before the chat template.
+    pub suffix: String,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            train: Paths::default(),
+            valid: Paths::default(),
+            format: DataFormat::Auto,
+            max_len: 0,
+            long: TooLong::Error,
+            bad_lines: BadLines::Error,
+            train_on: TrainOn::Completion,
+            soft: SoftInputs::Reasoning,
+            soft_first: 16,
+            suffix: String::new(),
+        }
+    }
 }
 
 /// How soft inputs are computed in training.

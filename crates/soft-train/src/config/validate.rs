@@ -3,9 +3,9 @@
 use soft_core::SoftPipeline;
 
 use super::choices::{
-    EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind, LrSchedule, Mode, ModelFamily,
-    NoiseKind, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SpanKind, Stage,
-    TaskName,
+    DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind, LrSchedule, Mode,
+    ModelFamily, NoiseKind, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SpanKind,
+    Stage, TaskName,
 };
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
@@ -35,6 +35,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(parameters(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(task(config, place));
+    found.extend(data_format(config, place));
     found.extend(arms(config, place));
     found.retain(|(keys, _)| !keys.iter().any(|key| broken.iter().any(|b| b == key)));
     found.into_iter().map(|(_, problem)| problem).collect()
@@ -393,15 +394,36 @@ fn task(config: &Config, place: Place<'_>) -> Option<Found> {
     })
 }
 
+/// A format of text for the task that takes ids.
+fn data_format(config: &Config, place: Place<'_>) -> Option<Found> {
+    let format = config.data.format;
+    let is_text = !matches!(format, DataFormat::Auto | DataFormat::Ids);
+    (config.task.name == TaskName::Ids && is_text).then(|| {
+        let message = format!(
+            "`data.format` is {:?} and `task.name` is \"ids\"; expected the format \"ids\", or `task.name` \"text\"",
+            format.as_str()
+        );
+        found(place, &["data.format", "task.name"], message)
+    })
+}
+
 fn arms(config: &Config, place: Place<'_>) -> Vec<Found> {
     let arms = &config.eval.arms;
     let mut problems = Vec::new();
     // The quickstart's own arms are for its task: a file of ids may take the place of that.
     let built_in =
         matches!(place("eval.arms"), Origin::File { name, .. } if name == QUICKSTART_NAME);
-    if config.task.name == TaskName::Ids && !built_in && arms[..] != [Arm::Soft] {
-        let message = "`eval.arms` holds other arms than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]";
-        problems.push(found(place, &["eval.arms", "task.name"], message.into()));
+    let says = match config.task.name {
+        TaskName::Ids => Some("whose lines say themselves which inputs are soft"),
+        TaskName::Text => Some("where `data.soft` says which inputs are soft"),
+        TaskName::Mnns | TaskName::None => None,
+    };
+    if let (Some(says), false) = (says, built_in || arms[..] == [Arm::Soft]) {
+        let message = format!(
+            "`eval.arms` holds other arms than \"soft\" and `task.name` is {:?}, {says}; expected [\"soft\"]",
+            config.task.name.as_str()
+        );
+        problems.push(found(place, &["eval.arms", "task.name"], message));
     }
     problems.extend(repeated("eval.arms", arms, place));
     if arms.contains(&Arm::SoftFedHard) && !arms.contains(&Arm::Soft) {
@@ -450,13 +472,20 @@ impl Resolved {
         match config.task.name {
             TaskName::None => problems.push(problem(
                 "task.name",
-                "`task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"",
+                "`task.name` is \"none\"; expected a task to train on, \"mnns\", \"ids\" or \"text\"",
             )),
-            TaskName::Ids if config.data.train.is_empty() => problems.push(problem(
-                "data.train",
-                "`data.train` is empty; expected files, for `task.name` is \"ids\"",
-            )),
+            name @ (TaskName::Ids | TaskName::Text) if config.data.train.is_empty() => {
+                let message = format!(
+                    "`data.train` is empty; expected files, for `task.name` is {:?}",
+                    name.as_str()
+                );
+                problems.push(problem("data.train", &message));
+            }
             _ => {}
+        }
+        if config.task.name == TaskName::Text && config.model.path.is_none() {
+            let message = "`model.path` is not set and `task.name` is \"text\", which needs a tokenizer; expected a model";
+            problems.push(problem("model.path", message));
         }
         if config.soft.feed == FeedKind::Hidden {
             let message = "`soft.feed` is \"hidden\", which is for generation only; expected another feed in training";

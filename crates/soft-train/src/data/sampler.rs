@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn random_access_equals_reading_in_order() {
+    fn t13_random_access_equals_reading_in_order() {
         let in_order: Vec<usize> = {
             let mut sampler = Sampler::new(13, 3);
             (0..60).map(|n| sampler.index_at(n)).collect()

@@ -62,6 +62,8 @@ pub struct Differentiated {
     pub loss: f64,
     /// `sum w CE` in nats.
     pub cross_entropy: f64,
+    /// `sum w CE` of the answers alone, in nats.
+    pub answer: f64,
     /// `sum m H` in nats.
     pub entropy: f64,
     /// What was watched of the soft inputs.
@@ -75,6 +77,7 @@ impl Differentiated {
             gradients,
             loss: read(parts.loss),
             cross_entropy: read(parts.cross_entropy),
+            answer: read(parts.answer),
             entropy: read(parts.entropy),
             fed,
         }

@@ -84,6 +84,23 @@ impl Rollout for Sequential {
 }
 
 impl Sequential {
+    /// The loss alone, for a model that is not on an autodiff device: each position is fed once.
+    pub fn forward(model: &Transformer, loss: &BatchLoss<'_>, context: &StepContext) -> LossParts {
+        let run = Run::new(model, loss, context);
+        let head = model.output_head();
+        let mut cache = model.new_cache(loss.batch.len());
+        let mut parts = BatchLoss::nothing(&model.device(), model.dtype());
+        let mut next = None;
+        for span in 0..run.spans.len() {
+            let hidden = run.pass(model, span, next.take(), &mut cache);
+            if let Some(own) = run.span_loss(span, &hidden, &head) {
+                parts = parts.plus(own);
+            }
+            next = run.next_mixtures(span, &hidden, model, &head);
+        }
+        parts
+    }
+
     fn segments(&self, spans: usize) -> Vec<Segment> {
         // Span 0 is the prompt; span i begins with the i-th soft column.
         let truncates = |span: usize| self.truncate > 0 && span.is_multiple_of(self.truncate);
@@ -222,6 +239,12 @@ impl<'a> Run<'a> {
         for span in segment.spans.clone() {
             let hidden = self.pass(model, span, next.take(), &mut cache);
             if let Some(own) = self.span_loss(span, &hidden, &head) {
+                let own = LossParts {
+                    loss: own.loss,
+                    cross_entropy: own.cross_entropy.inner(),
+                    answer: own.answer.inner(),
+                    entropy: own.entropy.inner(),
+                };
                 parts = Some(match parts {
                     Some(parts) => parts.plus(own),
                     None => own,
@@ -258,12 +281,7 @@ impl<'a> Run<'a> {
             return None;
         }
         let logits = head.logits(predictions(hidden.clone(), &places, start, end - start));
-        let parts = self.loss.parts(logits, &places);
-        Some(LossParts {
-            loss: parts.loss,
-            cross_entropy: parts.cross_entropy.inner(),
-            entropy: parts.entropy.inner(),
-        })
+        Some(self.loss.parts(logits, &places))
     }
 }
 

@@ -18,7 +18,7 @@ use super::trained::rates;
 use super::{Problem, TrainOptions, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
-use crate::config::{Arm, Config, RolloutKind, RolloutPlan};
+use crate::config::{Arm, Config, RolloutKind, RolloutPlan, TaskName};
 use crate::error::Error;
 use crate::evaluate::count_correct;
 use crate::example::{Example, checksum};
@@ -154,9 +154,15 @@ impl Training<'_> {
         }
         let held_out = match self.problem {
             Problem::Mnns(_) => metric_name::ACCURACY,
-            Problem::Ids { .. } => metric_name::CROSS_ENTROPY,
+            Problem::Examples { .. } => metric_name::CROSS_ENTROPY,
         };
         training = training.metric_valid_numeric(ScalarMetric::new(held_out));
+        if self.config.task.name == TaskName::Text {
+            let answers = metric_name::ANSWER_CROSS_ENTROPY;
+            training = training
+                .metric_train_numeric(ScalarMetric::new(answers))
+                .metric_valid_numeric(ScalarMetric::new(answers));
+        }
         if !self.options.dashboard {
             training = training.renderer(Box::new(Quiet));
         }
@@ -187,6 +193,7 @@ impl Training<'_> {
         let run_dir = self.dir.path();
         let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
         Ok(Job {
+            has_answers: examples.iter().any(|example| example.answer_from.is_some()),
             feed: StepFeed::new(config, examples, self.plan()?)?,
             entropy_beta: config.objective.entropy_over(config.train.steps),
             token_norms,
@@ -200,7 +207,7 @@ impl Training<'_> {
             metrics: self.dir.metrics()?,
             save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
             evaluate: self.evaluation()?,
-            evaluate_first: matches!(self.problem, Problem::Ids { .. }),
+            evaluate_first: matches!(self.problem, Problem::Examples { .. }),
         })
     }
 
@@ -219,19 +226,19 @@ impl Training<'_> {
                     Ok(vec![HeldOut { title, key: "valid/accuracy", value }])
                 }))
             }
-            Problem::Ids { valid, .. } => {
+            Problem::Examples { valid, .. } => {
                 let valid = limited(valid, limit).to_vec();
                 let text = self.plain_text()?;
-                // Entropy has no part in what is reported.
-                let normalize = self.config.objective.normalize;
-                let objective = Objective { normalize, ..Objective::default() };
                 let context = StepContext { pipeline, seed, ..StepContext::default() };
                 Ok(Box::new(move |model| {
                     let mut figures = Vec::new();
                     if !valid.is_empty() {
+                        let (value, answer) = free_running_cross_entropy(model, &valid, &context);
                         let title = metric_name::CROSS_ENTROPY;
-                        let value = free_running_cross_entropy(model, &valid, objective, &context);
                         figures.push(HeldOut { title, key: "valid/cross_entropy", value });
+                        let title = metric_name::ANSWER_CROSS_ENTROPY;
+                        let key = "valid/answer_cross_entropy";
+                        figures.extend(answer.map(|value| HeldOut { title, key, value }));
                     }
                     if let Some(text) = &text {
                         let title = metric_name::TEXT_PERPLEXITY;
@@ -300,26 +307,27 @@ fn limited<T>(all: &[T], limit: usize) -> &[T] {
 /// Rows of one batch of held-out examples.
 const VALID_BATCH: usize = 16;
 
-/// Mean cross-entropy of the scored positions when the model feeds itself: as many parallel passes
-/// as a row has soft inputs, and one more, are the exact recurrence.
+/// Mean cross-entropy of the scored positions when the model feeds itself, and of the answers
+/// alone where there are some.
 fn free_running_cross_entropy(
     model: &Transformer,
     examples: &[Example],
-    objective: Objective,
     context: &StepContext,
-) -> f64 {
-    let (mut sum, mut weight) = (0.0, 0.0);
+) -> (f64, Option<f64>) {
+    let (mut sum, mut weight, mut answer, mut answer_weight) = (0.0, 0.0, 0.0, 0.0);
+    let objective = Objective::default();
     for examples in examples.chunks(VALID_BATCH) {
         let batch = Batch::new(examples.to_vec());
         let totals = StepTotals::of([&batch]);
-        let soft = |e: &Example| e.soft.iter().filter(|&&soft| soft).count();
-        let passes = examples.iter().map(soft).max().unwrap_or(0) + 1;
         let loss = BatchLoss { batch: &batch, objective, totals, temperature: 1.0 };
-        let parts = Parallel { passes, grad_passes: 0 }.forward(model, &loss, context);
+        let parts = Sequential::forward(model, &loss, context);
         sum += soft_core::host_values(parts.cross_entropy)[0];
+        answer += soft_core::host_values(parts.answer)[0];
         weight += totals.weight;
+        answer_weight += totals.answer;
     }
-    sum / f64::max(weight, f64::MIN_POSITIVE)
+    let mean = sum / f64::max(weight, f64::MIN_POSITIVE);
+    (mean, (answer_weight > 0.0).then(|| answer / answer_weight))
 }
 
 /// Burn asks for loaders; the strategy draws its batches by step instead, so these are empty.

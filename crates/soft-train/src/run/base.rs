@@ -9,13 +9,14 @@ use crate::config::Config;
 use crate::error::Error;
 
 /// A checkpoint and the tokens that `model.new_tokens` adds to it.
-pub(super) struct Base {
+#[derive(Debug)]
+pub struct Base {
     /// Its files, the tokenizer with the new tokens.
-    pub(super) files: ModelFiles,
+    pub files: ModelFiles,
     /// Ids of the new tokens, those that it had already included.
-    pub(super) new_ids: Vec<u32>,
+    pub new_ids: Vec<u32>,
     /// Rows of its embedding, with those of the new tokens.
-    pub(super) vocab_size: usize,
+    pub vocab_size: usize,
 }
 
 impl Base {
@@ -23,7 +24,7 @@ impl Base {
     ///
     /// # Errors
     /// A model that cannot be opened, or new tokens without a tokenizer to add them to.
-    pub(super) fn open(config: &Config) -> Result<Option<Self>, Error> {
+    pub fn open(config: &Config) -> Result<Option<Self>, Error> {
         let Some(path) = &config.model.path else { return Ok(None) };
         let mut files = ModelFiles::open(Path::new(path))?;
         // A checkpoint has no `generation_config.json`: its `config.json` names every token that

@@ -54,11 +54,11 @@ impl CheckpointWriter {
                 let json = task.vocabulary().tokenizer_json();
                 (Vocabulary::Task(json), Some(task.max_new(arm)))
             }
-            (Problem::Ids { .. }, Some(_)) => {
+            (Problem::Examples { .. }, Some(_)) => {
                 let tokenizer = Base::open(config)?.and_then(|base| base.files.tokenizer);
                 (Vocabulary::Model(tokenizer.map(Box::new)), None)
             }
-            (Problem::Ids { .. }, None) => (Vocabulary::Model(None), None),
+            (Problem::Examples { .. }, None) => (Vocabulary::Model(None), None),
         };
         Ok(Self {
             run_dir: run_dir.to_owned(),

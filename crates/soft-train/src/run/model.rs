@@ -1,13 +1,13 @@
 //! The model that a run begins with.
 
 use burn::tensor::{DType, Device};
-use soft_model::{Family, Transformer};
+use soft_model::{Family, ModelFiles, Transformer};
 
 use super::Problem;
 use super::base::Base;
 use super::trained::restrict;
 use crate::config::{Arm, Config, Projection};
-use crate::data::Limits;
+use crate::data::{Limits, TextEncoder};
 use crate::error::Error;
 use crate::example::{Example, Truth};
 use crate::task::mnns::{Mnns, Vocabulary};
@@ -29,6 +29,30 @@ pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
     // A new prefix takes positions too.
     let context = files.context().saturating_sub(config.prefix.tokens);
     Ok(Limits { vocab_size: Some(base.vocab_size), context: Some(context) })
+}
+
+/// The files of the model that is named, its tokenizer with the tokens of `model.new_tokens`.
+///
+/// # Errors
+/// No model, or one that cannot be opened.
+pub fn files(config: &Config) -> Result<ModelFiles, Error> {
+    let missing = || Error::Config { report: "`model.path` is not set; expected a model".into() };
+    Ok(Base::open(config)?.ok_or_else(missing)?.files)
+}
+
+/// What makes examples of text for a model.
+///
+/// # Errors
+/// A model without a tokenizer, a chat template that does not compile, and those of
+/// [`TextEncoder::new`].
+pub fn text_encoder<'a>(config: &Config, files: &'a ModelFiles) -> Result<TextEncoder<'a>, Error> {
+    if let (true, Some(note)) = (config.generate.chat, &files.chat_template_note) {
+        return Err(Error::Model(soft_model::Error::NoText(format!(
+            "{note}; generate.chat=false leaves the template out"
+        ))));
+    }
+    let template = files.chat_template.as_ref();
+    TextEncoder::new(config, files.require_tokenizer()?, template, &files.generation.eos_ids)
 }
 
 /// Checks that a task's longest line, and every one of its ids, fit a model that is named.
@@ -75,7 +99,7 @@ pub(super) fn begin(
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
     let (vocab_size, max_positions) = match problem {
         Problem::Mnns(task) => (task.vocabulary().len(), task.max_positions()),
-        Problem::Ids { train, valid } => {
+        Problem::Examples { train, valid } => {
             let all = || train.iter().chain(valid);
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
         }

@@ -116,7 +116,10 @@ fn a_value_of_a_wrong_type_says_what_was_expected() {
             "`soft.mode` is \"sofd\"; expected one of \"soft\", \"hard\"; did you mean \"soft\"?",
         ),
         ("data.train=5", "`data.train` is 5; expected a string, or a list, each entry a string"),
-        ("data.format=jsonl", "`data.format` is \"jsonl\"; expected \"ids\""),
+        (
+            "data.format=jsonl",
+            "`data.format` is \"jsonl\"; expected one of \"auto\", \"ids\", \"text\", \"prompt\", \"messages\", \"reasoning\"",
+        ),
         (
             "soft.order=[\"temperatur\"]",
             "`soft.order` is [\"temperatur\"]; expected a list, each entry one of \"temperature\", \"top_k\", \"top_p\", \"min_p\", \"noise\"; did you mean \"temperature\"?",
@@ -219,6 +222,14 @@ fn settings_that_contradict_are_refused() {
         (
             "[task]\nname = \"ids\"\n[eval]\narms = [\"soft\", \"hard\"]",
             "my.toml:4:8: `eval.arms` holds other arms than \"soft\" and `task.name` is \"ids\", whose lines say themselves which inputs are soft; expected [\"soft\"]",
+        ),
+        (
+            "[task]\nname = \"text\"\n[eval]\narms = [\"hard\"]",
+            "my.toml:4:8: `eval.arms` holds other arms than \"soft\" and `task.name` is \"text\", where `data.soft` says which inputs are soft; expected [\"soft\"]",
+        ),
+        (
+            "[task]\nname = \"ids\"\n[data]\nformat = \"messages\"",
+            "my.toml:4:10: `data.format` is \"messages\" and `task.name` is \"ids\"; expected the format \"ids\", or `task.name` \"text\"",
         ),
     ];
     for (text, expected) in cases {
@@ -333,11 +344,13 @@ fn a_configuration_made_in_code_is_checked_too() {
 #[test]
 fn training_without_a_task_is_refused() {
     let none = load("").unwrap().require_training().unwrap_err();
-    let expected =
-        "default: `task.name` is \"none\"; expected a task to train on, \"mnns\" or \"ids\"";
+    let expected = "default: `task.name` is \"none\"; expected a task to train on, \"mnns\", \"ids\" or \"text\"";
     assert_eq!(none.to_string(), expected);
     let ids = load("[task]\nname = \"ids\"").unwrap().require_training().unwrap_err();
     let expected = "default: `data.train` is empty; expected files, for `task.name` is \"ids\"";
     assert_eq!(ids.to_string(), expected);
+    let text = load("[task]\nname = \"text\"\n[data]\ntrain = \"x\"").unwrap();
+    let expected = "default: `model.path` is not set and `task.name` is \"text\", which needs a tokenizer; expected a model";
+    assert_eq!(text.require_training().unwrap_err().to_string(), expected);
     assert_eq!(load("[task]\nname = \"mnns\"").unwrap().require_training(), Ok(()));
 }

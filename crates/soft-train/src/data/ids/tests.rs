@@ -1,6 +1,8 @@
 use std::fs;
+use std::path::PathBuf;
 
-use super::*;
+use crate::data::{Limits, Scan, read_ids, scan_ids};
+use crate::example::{Example, Truth};
 
 fn scan(bytes: &[u8], limits: Limits) -> (tempfile::TempDir, Scan) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -70,7 +72,7 @@ fn each_kind_of_bad_line_says_what_was_found_and_expected() {
         (r#"{"ids": [1, 2], "weight": [0]}"#, "`weight` has 1 entries, expected 2"),
         (r#"{"ids": [1, 2], "weight": [0, 0]}"#, "no position is scored"),
         (r#"{"ids": [1, 2], "truth": [null, [[1, 0.2]]]}"#, "truth[1] sums to 0.2, expected 1"),
-        (r#"{"ids": [1,1,1,1,1,1,1,1,1]}"#, "9 positions, expected at most the context of 8"),
+        (r#"{"ids": [1,1,1,1,1,1,1,1,1]}"#, "9 positions, expected at most 8"),
     ];
     for (line, expected) in cases {
         let (column, problem) = problem_of(line);

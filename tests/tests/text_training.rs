@@ -1,0 +1,109 @@
+//! Text as training data, with a whole model: its own tokenizer and template, and a run.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::DType;
+use serde_json::{Value, json};
+use soft_model::{Family, ModelConfig, ModelFiles, Transformer, save_safetensors};
+use soft_tests::runs::Runs;
+use soft_tests::text::{SPECIAL, tokenizer_json};
+use soft_tests::{device, tiny_config};
+use soft_train::config::Config;
+use soft_train::data::Reader;
+use soft_train::run::{Resume, text_encoder};
+
+/// The end of a text.
+const EOS: u32 = 256;
+
+/// The tokens of a prompt are those of transformers; what follows them is trained.
+#[test]
+fn t35_golden_prompts_of_smollm2_open_its_examples() {
+    let Some(path) = soft_tests::smollm2() else { return };
+    let files = ModelFiles::open(&path).expect("the model opens");
+    let config = Config::default();
+    let encoder = text_encoder(&config, &files).expect("an encoder");
+    assert_eq!(encoder.notes(), [""; 0], "its template ends turns with its own stop token");
+    let golden: Value =
+        serde_json::from_str(include_str!("../goldens/smollm2.json")).expect("valid JSON");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("data.jsonl");
+    let reader = Reader { encoder: Some(&encoder), ..Reader::default() };
+    let mut chats = 0;
+    for case in golden["cases"].as_array().expect("cases") {
+        if case["kind"] != "chat" {
+            continue;
+        }
+        chats += 1;
+        let line = json!({"prompt": case["prompt"], "completion": "The answer is 7."});
+        fs::write(&path, line.to_string()).expect("written");
+        let example = reader.scan(&path).expect("readable").examples.remove(0);
+        let prompt: Vec<u32> = case["input_ids"]
+            .as_array()
+            .expect("ids")
+            .iter()
+            .map(|id| id.as_u64().expect("an id") as u32)
+            .collect();
+        assert_eq!(example.input_ids[..prompt.len()], prompt);
+        assert_eq!(example.scored_len(), example.len() - prompt.len());
+        let tokenizer = files.tokenizer.as_ref().expect("it has one");
+        let written = tokenizer.decode(&example.input_ids[prompt.len()..]);
+        assert_eq!(written, "The answer is 7.<|im_end|>");
+        assert_eq!(example.input_ids.last(), Some(&2));
+    }
+    assert!(chats > 2);
+}
+
+/// A folder with a tiny model and a tokenizer.
+fn write_model(folder: &Path, special: &[&str]) {
+    let shape = ModelConfig {
+        vocab_size: 280,
+        max_positions: 128,
+        eos_ids: vec![EOS],
+        ..tiny_config(Family::Llama)
+    };
+    let model = Transformer::from_seed(&shape, 1, &device(), DType::F32);
+    fs::create_dir_all(folder).expect("a folder");
+    let write = |name: &str, json: Value| {
+        fs::write(folder.join(name), json.to_string()).expect("written");
+    };
+    write("config.json", model.config().to_hf());
+    write("tokenizer.json", tokenizer_json(special));
+    let weights = folder.join("model.safetensors");
+    save_safetensors(&weights, &model.named_tensors()).expect("written");
+}
+
+#[test]
+fn a_text_task_trains_validates_and_goes_on_only_with_its_tokenizer() {
+    let runs = Runs::temporary();
+    let model = runs.path("model");
+    write_model(&model, &SPECIAL);
+    let data = runs.path("data.jsonl");
+    let lines: Vec<String> = (1..9)
+        .map(|n| {
+            let (question, answer) = (format!("{n}+1?"), (n + 1).to_string());
+            json!({"question": question, "reasoning": "one more", "answer": answer}).to_string()
+        })
+        .collect();
+    fs::write(&data, lines.join("\n")).expect("written");
+    let model = format!("model.path={:?}", model.display().to_string());
+    let train = format!("data.train={:?}", data.display().to_string());
+    let valid = format!("data.valid={:?}", data.display().to_string());
+    let rollout = ["rollout.kind=parallel", "guidance.start=0.5", "train.micro_batch=4"];
+    let settings =
+        [&["task.name=text", &*model, &*train, &*valid, "train.steps=2"][..], &rollout].concat();
+    let trained = runs.train("run", &settings);
+    let checkpoint = trained.run_dir.join("checkpoints").join("step-000002");
+    let files = ModelFiles::open(&checkpoint).expect("a checkpoint is a model");
+    assert_eq!(files.require_tokenizer().expect("its own").token_id("</think>"), Some(259));
+    // Tokens of other numbers are other data.
+    let mut other = SPECIAL;
+    other.swap(2, 4);
+    write_model(&runs.path("model"), &other);
+    let more = [&settings[..], &["train.steps=3"]].concat();
+    let error = runs.error("run", &more, Resume::Auto);
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("the training data is not that"), "{error}");
+    write_model(&runs.path("model"), &SPECIAL);
+    runs.resumed("run", &more, Resume::Auto);
+}
