@@ -43,6 +43,10 @@ pub(crate) enum Verb {
     Eval(Eval),
     /// Log-probability of each token of a text
     Score(Score),
+    /// Fold an adapter's low-rank branches into its model's weights
+    Merge(Merge),
+    /// Write a checkpoint for other programs: its adapter for PEFT, or one merged model
+    Export(Export),
     /// Make a page, one HTML file, about a run directory or a trace
     Report(Report),
     /// Show, explain or describe configurations
@@ -88,6 +92,9 @@ pub(crate) struct Generate {
     /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint [default: model.path]
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
+    /// Adapter over the model: a PEFT folder, or a checkpoint with low-rank branches or a prefix
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Prompt, put through the chat template where the model has one
     #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
@@ -112,6 +119,9 @@ pub(crate) struct Eval {
     /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint [default: model.path]
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
+    /// Adapter over the model: a PEFT folder, or a checkpoint with low-rank branches or a prefix
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) source: Source,
     /// Check everything and say what would be run; write nothing
@@ -131,6 +141,9 @@ pub(crate) struct Score {
     /// Model: a GGUF file, a folder in Hugging Face layout, or a checkpoint
     #[arg(long, value_name = "PATH")]
     pub(crate) model: PathBuf,
+    /// Adapter over the model: a PEFT folder, or a checkpoint with low-rank branches or a prefix
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Text to score, as it is
     #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
@@ -140,6 +153,35 @@ pub(crate) struct Score {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Merge {
+    /// Base model: a GGUF file, a folder in Hugging Face layout, or a checkpoint
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// Adapter: a PEFT folder, or a checkpoint with low-rank branches [default: that of the model]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Folder to write, in Hugging Face layout, in f32
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// peft: the adapter alone; hf: the whole model, low-rank branches merged
+    #[arg(value_name = "peft|hf", value_parser = ["peft", "hf"])]
+    pub(crate) format: String,
+    /// Checkpoint to export
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Folder to write
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Base model that the adapter will name, as PEFT finds it [default: the checkpoint]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) base: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -9,8 +9,10 @@ mod completions;
 mod config;
 mod doctor;
 mod eval;
+mod export;
 mod failure;
 mod generate;
+mod merge;
 mod output;
 mod progress;
 mod prompts;
@@ -61,6 +63,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Generate(generate) => generate::run(generate, global),
         Verb::Eval(eval) => eval::run(eval, global),
         Verb::Score(score) => score::run(score, global),
+        Verb::Merge(merge) => merge::run(merge, global),
+        Verb::Export(export) => export::run(export, global),
         Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),

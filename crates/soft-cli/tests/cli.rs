@@ -253,9 +253,22 @@ fn help_names_only_what_is_there() {
         .collect();
     assert_eq!(
         verbs,
-        ["train", "generate", "eval", "score", "report", "config", "doctor", "completions"]
+        [
+            "train",
+            "generate",
+            "eval",
+            "score",
+            "merge",
+            "export",
+            "report",
+            "config",
+            "doctor",
+            "completions"
+        ]
     );
-    assert!(!stdout(&["generate", "--help"]).contains("--adapter"));
+    for verb in ["generate", "eval", "score", "merge"] {
+        assert!(stdout(&[verb, "--help"]).contains("--adapter"), "{verb}");
+    }
 }
 
 #[test]

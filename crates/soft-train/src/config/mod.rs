@@ -27,15 +27,15 @@ mod validate;
 pub use choices::{
     Arm, Control, DataFormat, EntropyOf, ExtractKind, FeedKind, GateKind, GuidanceForm,
     GuidanceSchedule, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize, Paths,
-    Preset, Projection, RolloutKind, SearchKind, SpanKind, Stage, TaskName,
+    Preset, RolloutKind, SearchKind, SpanKind, Stage, TaskName,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
 pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use sections::{
-    Config, Data, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective, Prefix, Rollout,
-    Run, Save, Search, Soft, Task, Think, Train,
+    Config, Data, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective, Prefix, Prompt,
+    Rollout, Run, Save, Search, Soft, Task, Think, Train,
 };
 
 use serde::Deserialize;

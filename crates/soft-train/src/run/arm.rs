@@ -279,6 +279,7 @@ fn free_running_cross_entropy(
     objective: Objective,
     context: &StepContext,
 ) -> f64 {
+    let model = &model.clone().without_branch_dropout();
     let (mut sum, mut weight) = (0.0, 0.0);
     for examples in examples.chunks(VALID_BATCH) {
         let batch = Batch::new(examples.to_vec());

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::tensor::{DType, Device};
-use soft_model::{Family, ModelFiles, Transformer};
+use soft_model::{ModelFiles, Transformer};
 
 use super::Problem;
-use crate::config::{Arm, Config, Projection};
+use crate::config::{Arm, Config};
 use crate::data::Limits;
 use crate::error::Error;
 use crate::example::{Example, Truth};
@@ -17,14 +17,14 @@ use crate::task::mnns::{Mnns, Vocabulary};
 pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
     let Some(path) = &config.model.path else { return Ok(Limits::default()) };
     let files = ModelFiles::open(Path::new(path))?;
-    files.check_free(config.low_rank.rank > 0, config.prefix.tokens > 0)?;
-    let gateless = files.config.family == Family::Gpt2;
-    if gateless && config.low_rank.rank > 0 && config.low_rank.targets.contains(&Projection::Gate) {
-        let report = format!("`low_rank.targets` holds \"gate_proj\"; {path} has no gate");
+    let (prefix, prompt) = (config.prefix.tokens, config.prompt.tokens);
+    files.check_free(config.low_rank.rank > 0, prefix > 0, prompt > 0)?;
+    if let Err(error) = config.low_rank.parameters(&files.config) {
+        let report = format!("`low_rank.targets` does not fit {path}: {error}");
         return Err(Error::Config { report });
     }
-    // A new prefix takes positions too.
-    let context = files.context().saturating_sub(config.prefix.tokens);
+    // A new prefix or prompt takes positions too.
+    let context = files.context().saturating_sub(prefix + prompt);
     Ok(Limits { vocab_size: Some(files.config.vocab_size), context: Some(context) })
 }
 
@@ -47,7 +47,7 @@ pub(super) fn check_fits(task: &Mnns, limits: Limits) -> Result<(), Error> {
 }
 
 /// The model before its first step: a checkpoint, or a new one from the run's seed, with the
-/// low-rank branches and prefix that the configuration asks for.
+/// low-rank branches and prefix or prompt that the configuration asks for.
 pub(super) fn begin(
     config: &Config,
     problem: &Problem,
@@ -65,13 +65,15 @@ pub(super) fn begin(
         None => new_model(config, problem, arm, device),
     };
     let seed = config.run.seed;
-    let (low_rank, prefix) = (&config.low_rank, &config.prefix);
-    let model = if low_rank.rank > 0 {
-        model.with_low_rank(low_rank.rank, low_rank.alpha, &low_rank.target_names(), seed)?
-    } else {
-        model
+    let model = match config.low_rank.spec() {
+        Some(spec) => model.with_branches(&spec, seed)?,
+        None => model,
     };
-    if prefix.tokens > 0 { Ok(model.with_prefix(prefix.tokens, seed)?) } else { Ok(model) }
+    Ok(match (config.prefix.tokens, config.prompt.tokens) {
+        (0, 0) => model,
+        (0, tokens) => model.with_prompt(tokens, seed)?,
+        (tokens, _) => model.with_prefix(tokens, seed)?,
+    })
 }
 
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
@@ -82,8 +84,9 @@ fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> T
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
         }
     };
-    // A learned prefix takes positions of its own.
-    let mut shape = config.model.new_shape(vocab_size, max_positions + config.prefix.tokens);
+    // A learned prefix or prompt takes positions of its own.
+    let max_positions = max_positions + config.prefix.tokens + config.prompt.tokens;
+    let mut shape = config.model.new_shape(vocab_size, max_positions);
     if matches!(problem, Problem::Mnns(_)) {
         shape.bos_id = Some(Vocabulary::BOS);
         shape.pad_id = Some(Vocabulary::PAD);

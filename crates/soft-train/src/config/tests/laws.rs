@@ -243,10 +243,18 @@ fn the_quickstart_compares_all_four_arms() {
 }
 
 #[test]
-fn the_projections_are_those_that_models_have() {
-    let words: Vec<_> =
-        fields().keys["low_rank.targets"].words.iter().map(|(w, _)| w.clone()).collect();
-    assert_eq!(words, soft_model::TARGETS);
+fn the_keys_of_low_rank_reach_the_branches() {
+    assert_eq!(Config::default().low_rank.spec(), None);
+    let text = "[low_rank]\nrank = 4\nalpha = 8.0\ntargets = ['all-linear']\ndropout = 0.1\nrslora = true\ndora = true";
+    let spec = soft_model::LowRankSpec {
+        rank: 4,
+        alpha: 8.0,
+        targets: vec!["all-linear".into()],
+        dropout: 0.1,
+        rslora: true,
+        dora: true,
+    };
+    assert_eq!(config(text).low_rank.spec(), Some(spec));
 }
 
 #[test]
