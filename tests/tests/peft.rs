@@ -169,6 +169,8 @@ fn ours() -> Vec<(&'static str, Transformer)> {
         rslora,
         dora,
     };
+    // Only on an autodiff device does a parameter know whether it is trained.
+    let base = || base().train();
     let low_rank = |spec| base().with_branches(&spec, 5).expect("valid");
     let models = vec![
         ("lora", low_rank(spec(&["q_proj", "down_proj"], false, false))),
@@ -182,7 +184,7 @@ fn ours() -> Vec<(&'static str, Transformer)> {
         ("prefix", base().with_prefix(4, 5).expect("valid")),
         ("prompt", base().with_prompt(4, 5).expect("valid")),
     ];
-    models.into_iter().map(|(name, model)| (name, model.map(&mut Trained))).collect()
+    models.into_iter().map(|(name, model)| (name, model.map(&mut Trained).valid())).collect()
 }
 
 /// Where there is a Python with PEFT, named by `SOFT_PYTHON`: it loads what is written here, binds
@@ -199,6 +201,9 @@ fn t48_python_reads_ours() {
     for (name, model) in ours() {
         model.save_peft(&out.path().join(name), "tiny-llama").expect("it is saved");
         let computed = host_values(model.logits(model.embed(&ids, 1)));
+        let plain = host_values(base().logits(base().embed(&ids, 1)));
+        let apart = computed.iter().zip(&plain).map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f64::max) > 0.1, "{name} does something");
         logits.insert(name.to_owned(), computed.into());
     }
     let oracle = json!({"ids": [ids], "logits": logits});

@@ -110,8 +110,8 @@ fn checkpoint(folder: &Path, settings: &[&str]) -> PathBuf {
         .output()
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let all = std::fs::read_dir(folder.join("runs/tiny/checkpoints")).unwrap();
-    all.map(|entry| entry.unwrap().path()).max().expect("a checkpoint")
+    let all = std::fs::read_dir(folder.join("runs/tiny/checkpoints")).expect("checkpoints");
+    all.filter_map(|entry| Some(entry.ok()?.path())).max().expect("a checkpoint")
 }
 
 /// What a run trained is a PEFT adapter over its own base, and one merged model.

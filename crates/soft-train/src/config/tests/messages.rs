@@ -99,7 +99,10 @@ fn a_value_out_of_range_says_what_was_expected() {
             "low_rank.targets=[\"(q_proj\"]",
             "`low_rank.targets`: target \"(q_proj\" is no regular expression that is read here: unclosed group",
         ),
-        ("low_rank.targets=[]", "`low_rank.targets` is []; expected a list that is not empty"),
+        (
+            "low_rank.targets=[]",
+            "`low_rank.targets` is []; expected a list that is not empty, each entry a string",
+        ),
         (
             "eval.arms=[]",
             "`eval.arms` is []; expected a list that is not empty, each entry one of \"soft\", \"hard\", \"no_thought\", \"soft_fed_hard\"",
