@@ -58,6 +58,21 @@ fn what_is_saved_is_opened() {
     }
 }
 
+/// The first checkpoints said less: what they did not have is off.
+#[test]
+fn a_description_of_the_first_checkpoints_is_read() {
+    let (folder, model) = checkpoint(Family::Llama);
+    let path = folder.path().join(DESCRIPTION);
+    let first = json!({
+        "rank": 3, "alpha": 6.0, "targets": ["q_proj", "down_proj"], "prefix_tokens": 2
+    });
+    fs::write(path, first.to_string()).unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    let opened = Transformer::open(&files, &Device::flex(), DType::F32).unwrap();
+    assert_eq!(opened.branches(), model.branches());
+    assert_eq!(added(&opened), added(&model));
+}
+
 /// Branches of chosen layers, with everything that a branch can have, beside a prompt.
 #[test]
 fn branches_of_chosen_layers_and_a_prompt_come_back() {
