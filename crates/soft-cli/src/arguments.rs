@@ -47,6 +47,10 @@ pub(crate) enum Verb {
     Convert(Convert),
     /// Look at data files
     Data(Data),
+    /// Fold an adapter's low-rank branches into its model's weights
+    Merge(Merge),
+    /// Write a checkpoint for other programs: its adapter for PEFT, or one merged model
+    Export(Export),
     /// Make a page, one HTML file, about a run directory or a trace
     Report(Report),
     /// Show, explain or describe configurations
@@ -93,6 +97,9 @@ pub(crate) struct Generate {
     /// Hugging Face cache [default: model.path]
     #[arg(long, value_name = "PATH|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
+    /// Adapter over the model: a PEFT folder, or a checkpoint with low-rank branches or a prefix
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Prompt, put through the chat template where the model has one
     #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
@@ -118,6 +125,9 @@ pub(crate) struct Eval {
     /// Hugging Face cache [default: model.path]
     #[arg(long, value_name = "PATH|ORG/NAME")]
     pub(crate) model: Option<PathBuf>,
+    /// Adapter over the model: a PEFT folder, or a checkpoint with low-rank branches or a prefix
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) source: Source,
     /// Check everything and say what would be run; write nothing
@@ -138,6 +148,9 @@ pub(crate) struct Score {
     /// Hugging Face cache
     #[arg(long, value_name = "PATH|ORG/NAME")]
     pub(crate) model: PathBuf,
+    /// Adapter over the model: a PEFT folder, or a checkpoint with low-rank branches or a prefix
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Text to score, as it is
     #[arg(long, group = "input", value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
@@ -191,6 +204,35 @@ pub(crate) struct DataCheck {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Merge {
+    /// Base model: a GGUF file, a folder in Hugging Face layout, or a checkpoint
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// Adapter: a PEFT folder, or a checkpoint with low-rank branches [default: that of the model]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Folder to write, in Hugging Face layout, in f32
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// peft: the adapter alone; hf: the whole model, low-rank branches merged
+    #[arg(value_name = "peft|hf", value_parser = ["peft", "hf"])]
+    pub(crate) format: String,
+    /// Checkpoint to export
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+    /// Folder to write
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Base model that the adapter will name, as PEFT finds it [default: the checkpoint]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) base: Option<String>,
 }
 
 #[derive(Debug, Args)]

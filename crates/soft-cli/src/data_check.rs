@@ -30,7 +30,9 @@ pub(crate) fn run(arguments: &DataCheck, global: &Global) -> Result<(), Failure>
     let base = Base::open(config)?;
     let limits = base.as_ref().map_or_else(Limits::default, |base| Limits {
         vocab_size: Some(base.vocab_size),
-        context: Some(base.files.context().saturating_sub(config.prefix.tokens)),
+        context: Some(
+            base.files.context().saturating_sub(config.prefix.tokens + config.prompt.tokens),
+        ),
     });
     let files = base.map(|base| base.files);
     // A model without a tokenizer can still be trained on ids.

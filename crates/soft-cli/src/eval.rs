@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use soft_model::ModelFiles;
 use soft_train::comparison::{
     Arm, Comparison, Progress as Told, arms, check, compare, read_questions,
 };
@@ -12,7 +11,7 @@ use soft_train::run_dir::Environment;
 
 use crate::arguments::{Eval, Global};
 use crate::failure::Failure;
-use crate::generate::load;
+use crate::generate::{load, open_files};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::settings::{Without, loader};
@@ -35,7 +34,7 @@ pub(crate) fn run(arguments: &Eval, global: &Global) -> Result<(), Failure> {
             "no model: give one with `--model PATH`, or `model.path` in a configuration",
         ));
     };
-    let files = ModelFiles::open(Path::new(&path))?;
+    let files = open_files(Path::new(&path), arguments.adapter.as_deref())?;
     let own = files.soft.as_deref();
     let resolved = sources(own, &[])?;
     let config = &resolved.config;

@@ -124,12 +124,21 @@ fn open(arguments: &Generate, global: &Global) -> Result<(ModelFiles, Resolved),
             "no model: give one with `--model PATH`, or `model.path` in a configuration",
         ));
     };
-    let files = ModelFiles::open(&path)?;
+    let files = open_files(&path, arguments.adapter.as_deref())?;
     let resolved = match &files.soft {
         Some(text) => sources().model(text).load()?,
         None => resolved,
     };
     Ok((files, resolved))
+}
+
+/// The files of a model, and of an adapter over it.
+pub(crate) fn open_files(model: &Path, adapter: Option<&Path>) -> Result<ModelFiles, Failure> {
+    let files = ModelFiles::open(model)?;
+    Ok(match adapter {
+        Some(adapter) => files.with_adapter(adapter)?,
+        None => files,
+    })
 }
 
 /// The weights on the device of a configuration.

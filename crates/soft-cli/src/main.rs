@@ -11,8 +11,10 @@ mod convert;
 mod data_check;
 mod doctor;
 mod eval;
+mod export;
 mod failure;
 mod generate;
+mod merge;
 mod output;
 mod progress;
 mod prompts;
@@ -67,6 +69,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Data(data) => match &data.verb {
             DataVerb::Check(check) => data_check::run(check, global),
         },
+        Verb::Merge(merge) => merge::run(merge, global),
+        Verb::Export(export) => export::run(export, global),
         Verb::Report(report) => report::run(report),
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),

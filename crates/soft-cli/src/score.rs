@@ -4,7 +4,7 @@ use soft_model::{ModelFiles, Score as Scored};
 
 use crate::arguments::{Global, Score};
 use crate::failure::Failure;
-use crate::generate::load;
+use crate::generate::{load, open_files};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::prompts::encode_text;
@@ -13,7 +13,7 @@ use crate::settings::{Without, loader};
 /// Runs the verb.
 pub(crate) fn run(arguments: &Score, global: &Global) -> Result<(), Failure> {
     let resolved = loader(None, global, Without::Defaults).load()?;
-    let files = ModelFiles::open(&arguments.model)?;
+    let files = open_files(&arguments.model, arguments.adapter.as_deref())?;
     let ids = match (&arguments.text, &arguments.ids) {
         (Some(text), _) => encode_text(text, &files, "--ids")?,
         (None, ids) => ids.clone().unwrap_or_default(),

@@ -133,7 +133,7 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
             (Some(files.config), there)
         }
         (None, Some(task)) => {
-            let positions = task.max_positions() + config.prefix.tokens;
+            let positions = task.max_positions() + config.prefix.tokens + config.prompt.tokens;
             (Some(config.model.new_shape(task.vocabulary().len(), positions)), 0)
         }
         (None, None) => (None, 0),
@@ -146,7 +146,7 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
             config.run.seed,
             config.run.device
         ),
-        model_line(config, shape.as_ref(), there),
+        model_line(config, shape.as_ref(), there)?,
         task_line(config, task.as_ref()),
         rollout_line(config),
         training_line(config),
@@ -156,25 +156,30 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
 }
 
 /// `there` are parameters that a checkpoint adds to its own base.
-fn model_line(config: &Config, shape: Option<&ModelConfig>, there: usize) -> String {
+fn model_line(
+    config: &Config,
+    shape: Option<&ModelConfig>,
+    there: usize,
+) -> Result<String, Failure> {
     let source = config.model.path.as_deref().unwrap_or("new");
     let Some(shape) = shape else {
-        return format!("model     {source}, its vocabulary is that of the data");
+        return Ok(format!("model     {source}, its vocabulary is that of the data"));
     };
     let tensors = expected_tensors(shape);
     let total: usize = tensors.iter().map(|(_, dims)| dims.iter().product::<usize>()).sum();
-    let added = there + config.low_rank.parameters(shape) + config.prefix.parameters(shape);
+    let learned = config.prefix.parameters(shape) + config.prompt.parameters(shape);
+    let added = there + config.low_rank.parameters(shape)? + learned;
     let trained = match added {
         0 => String::new(),
         added => format!(" frozen, {} trained beside them", thousands(added)),
     };
-    format!(
+    Ok(format!(
         "model     {source}: {} layers, {} heads, width {}, {} parameters{trained}",
         shape.n_layers,
         shape.n_heads,
         shape.d_model,
         thousands(total)
-    )
+    ))
 }
 
 fn task_line(config: &Config, task: Option<&Mnns>) -> String {

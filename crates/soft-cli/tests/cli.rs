@@ -259,13 +259,17 @@ fn help_names_only_what_is_there() {
             "eval",
             "score",
             "convert",
+            "merge",
+            "export",
             "report",
             "config",
             "doctor",
             "completions"
         ]
     );
-    assert!(!stdout(&["generate", "--help"]).contains("--adapter"));
+    for verb in ["generate", "eval", "score", "merge"] {
+        assert!(stdout(&[verb, "--help"]).contains("--adapter"), "{verb}");
+    }
 }
 
 #[test]

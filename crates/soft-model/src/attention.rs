@@ -1,12 +1,15 @@
 //! Grouped-query attention over a K/V prefix and a cache.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
+use crate::adapter::Projection;
 use crate::dropout::{Dropout, Site};
 use crate::kv_cache::{Columns, KvCache, LayerCache};
-use crate::linear::Linear;
+use crate::linear::{At, ColumnNorms, Linear};
 use crate::norm::Norm;
 use crate::rope::Rotation;
 
@@ -15,7 +18,12 @@ pub(crate) struct Pass<'a> {
     pub(crate) columns: &'a Columns,
     pub(crate) mask: Option<Tensor<4>>,
     pub(crate) rotation: Option<Rotation>,
+    /// Drop-out of the model's own sites.
     pub(crate) dropout: Option<&'a Dropout>,
+    /// Drop-out of the low-rank branches, which have rates of their own.
+    pub(crate) branch_dropout: Option<&'a Dropout>,
+    /// What weight-decomposed branches divide by, where the cache brings it.
+    pub(crate) norms: Option<Arc<ColumnNorms>>,
 }
 
 /// Multi-head attention with `n_kv_heads` key/value heads, each serving a group of query heads.
@@ -48,12 +56,8 @@ pub(crate) struct Prefix {
 impl Prefix {
     /// The prefix as the first slots of a cache of `batch` rows.
     pub(crate) fn expand(&self, batch: usize) -> LayerCache {
-        let [n_kv_heads, tokens, head_dim] = self.keys.dims();
-        let rows = |x: Tensor<3>| {
-            x.reshape([1, n_kv_heads, tokens, head_dim])
-                .expand([batch, n_kv_heads, tokens, head_dim])
-        };
-        LayerCache { keys: rows(self.keys.val()), values: rows(self.values.val()) }
+        let one = |x: Tensor<3>| x.unsqueeze::<4>();
+        LayerCache { keys: one(self.keys.val()), values: one(self.values.val()) }.expand(batch)
     }
 }
 
@@ -71,10 +75,13 @@ impl Attention {
         let batch = pass.columns.positions.len();
         let seq = pass.columns.positions[0].len();
         let (n_heads, n_kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let query =
-            heads(&self.query, &self.query_norm, x.clone(), [batch, seq, n_heads, head_dim]);
-        let key = heads(&self.key, &self.key_norm, x.clone(), [batch, seq, n_kv_heads, head_dim]);
-        let value = heads(&self.value, &None, x, [batch, seq, n_kv_heads, head_dim]);
+        let at = |projection| At { pass, layer, projection };
+        let split = |x, norm: &Option<Norm>, heads| split(x, norm, [batch, seq, heads, head_dim]);
+        let query = self.query.forward(x.clone(), at(Projection::Query));
+        let query = split(query, &self.query_norm, n_heads);
+        let key = self.key.forward(x.clone(), at(Projection::Key));
+        let key = split(key, &self.key_norm, n_kv_heads);
+        let value = split(self.value.forward(x, at(Projection::Value)), &None, n_kv_heads);
         let (query, key) = match &pass.rotation {
             Some(rotation) => (rotation.apply(query), rotation.apply(key)),
             None => (query, key),
@@ -104,7 +111,7 @@ impl Attention {
             .reshape([batch, n_heads, seq, head_dim])
             .swap_dims(1, 2)
             .reshape([batch * seq, n_heads * head_dim]);
-        let out = self.output.forward(mixed);
+        let out = self.output.forward(mixed, at(Projection::Output));
         match pass.dropout {
             Some(dropout) => {
                 dropout.features(out, &pass.columns.positions, Site::AttentionOutput { layer })
@@ -114,14 +121,13 @@ impl Attention {
     }
 }
 
-/// Projects and splits into heads: `[batch * seq, d_model]` to `[batch, heads, seq, head_dim]`.
-fn heads(
-    projection: &Linear,
+/// Splits a projection into heads: `[batch * seq, heads * head_dim]` to
+/// `[batch, heads, seq, head_dim]`.
+fn split(
+    mut x: Tensor<2>,
     norm: &Option<Norm>,
-    x: Tensor<2>,
     [batch, seq, heads, head_dim]: [usize; 4],
 ) -> Tensor<4> {
-    let mut x = projection.forward(x);
     if let Some(norm) = norm {
         x = norm
             .forward(x.reshape([batch * seq * heads, head_dim]))

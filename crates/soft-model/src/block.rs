@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, silu, tanh};
 
+use crate::adapter::Projection;
 use crate::attention::{Attention, Pass};
 use crate::config::Activation;
 use crate::dropout::Site;
 use crate::kv_cache::KvCache;
-use crate::linear::Linear;
+use crate::linear::{At, Linear};
 use crate::norm::Norm;
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
@@ -43,7 +44,7 @@ impl Block {
         let attended =
             self.attention.forward(self.attention_norm.forward(x.clone()), layer, cache, pass);
         let x = x + attended;
-        let fed = self.mlp.forward(self.mlp_norm.forward(x.clone()));
+        let fed = self.mlp.forward(self.mlp_norm.forward(x.clone()), layer, pass);
         let fed = match pass.dropout {
             Some(dropout) => {
                 dropout.features(fed, &pass.columns.positions, Site::FeedForward { layer })
@@ -57,12 +58,16 @@ impl Block {
 impl Mlp {
     /// # Shapes
     /// - x: `[rows, d_model]`; output: the same
-    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, layer: usize, pass: &Pass<'_>) -> Tensor<2> {
+        let at = |projection| At { pass, layer, projection };
         let inner = match &self.gate {
-            Some(gate) => activate(gate.forward(x.clone()), self.activation) * self.up.forward(x),
-            None => activate(self.up.forward(x), self.activation),
+            Some(gate) => {
+                let gate = gate.forward(x.clone(), at(Projection::Gate));
+                activate(gate, self.activation) * self.up.forward(x, at(Projection::Up))
+            }
+            None => activate(self.up.forward(x, at(Projection::Up)), self.activation),
         };
-        self.down.forward(inner)
+        self.down.forward(inner, at(Projection::Down))
     }
 }
 

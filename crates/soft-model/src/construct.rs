@@ -134,6 +134,7 @@ impl<S: TensorSource> Builder<'_, S> {
         Ok(Transformer {
             embedding: burn::module::Param::from_tensor(embedding),
             positions: positions.map(burn::module::Param::from_tensor),
+            prompt: None,
             blocks,
             final_norm,
             head,

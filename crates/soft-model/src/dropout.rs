@@ -3,7 +3,8 @@
 use burn::tensor::Tensor;
 use soft_core::{NoiseKey, Place, float_tensor, uniform_stream};
 
-/// Drop-out of one optimizer step; a pass without one is not perturbed.
+/// Drop-out of one optimizer step; a pass without one is not perturbed. Low-rank branches have a
+/// rate of their own, and the rest of this in common.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dropout {
     /// Probability that an activation is set to zero.
@@ -20,10 +21,24 @@ pub struct Dropout {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Site {
     Embedding,
-    AttentionWeights { layer: usize },
-    AttentionOutput { layer: usize },
-    FeedForward { layer: usize },
+    AttentionWeights {
+        layer: usize,
+    },
+    AttentionOutput {
+        layer: usize,
+    },
+    FeedForward {
+        layer: usize,
+    },
+    /// Input of a low-rank branch; `projection` is its index in the block.
+    LowRank {
+        layer: usize,
+        projection: u32,
+    },
 }
+
+/// First number of the sites of low-rank branches: past those of any number of layers.
+const FIRST_BRANCH: u32 = 1 << 24;
 
 impl Site {
     fn place(self) -> Place {
@@ -32,6 +47,7 @@ impl Site {
             Site::AttentionWeights { layer } => 3 * layer as u32 + 1,
             Site::AttentionOutput { layer } => 3 * layer as u32 + 2,
             Site::FeedForward { layer } => 3 * layer as u32 + 3,
+            Site::LowRank { layer, projection } => FIRST_BRANCH + 16 * layer as u32 + projection,
         })
     }
 }
@@ -41,18 +57,25 @@ impl Dropout {
         NoiseKey { seed: self.seed, step: self.step, row: self.rows[row], position }
     }
 
-    fn scale(&self, uniform: f64) -> f64 {
-        if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
-    }
-
     /// Drops features of `x [batch * seq, d]`, whose rows stand at `positions[batch][seq]`.
     pub(crate) fn features(&self, x: Tensor<2>, positions: &[Vec<u32>], site: Site) -> Tensor<2> {
+        self.features_at_rate(self.rate, x, positions, site)
+    }
+
+    /// [`Self::features`] with another rate than that of the model's own sites.
+    pub(crate) fn features_at_rate(
+        &self,
+        rate: f64,
+        x: Tensor<2>,
+        positions: &[Vec<u32>],
+        site: Site,
+    ) -> Tensor<2> {
         let [rows, d] = x.dims();
         let mut mask = Vec::with_capacity(rows * d);
         for (row, positions) in positions.iter().enumerate() {
             for &position in positions {
                 let stream = uniform_stream(self.key(row, position), site.place());
-                mask.extend(stream.take(d).map(|u| self.scale(u)));
+                mask.extend(stream.take(d).map(|u| scale(u, rate)));
             }
         }
         let mask = float_tensor(mask, [rows, d], &x.device(), x.dtype());
@@ -86,7 +109,7 @@ impl Dropout {
                     for head in 0..n_heads {
                         let draw = draws[key as usize * n_heads + head];
                         let query = (row * n_heads + head) * seq + column;
-                        mask[query * slots + slot] = self.scale(draw);
+                        mask[query * slots + slot] = scale(draw, self.rate);
                     }
                 }
             }
@@ -94,4 +117,8 @@ impl Dropout {
         let shape = [batch, n_kv_heads, queries, slots];
         weights.clone() * float_tensor(mask, shape, &weights.device(), weights.dtype())
     }
+}
+
+fn scale(uniform: f64, rate: f64) -> f64 {
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }

@@ -126,6 +126,9 @@ pub enum Error {
         /// Longest sequence of the model.
         max_positions: usize,
     },
+    /// An adapter that cannot be attached, merged or written as it was asked.
+    #[error("{0}")]
+    Adapter(String),
     /// Generation settings that contradict themselves or the model.
     #[error("generation settings: {0}")]
     Settings(String),

@@ -1,12 +1,27 @@
 //! Keys and values of the positions seen so far, with a length, positions and a mask per row.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::linear::ColumnNorms;
 
 /// One layer's keys and values: `[batch, n_kv_heads, slots, head_dim]` each.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerCache {
     pub(crate) keys: Tensor<4>,
     pub(crate) values: Tensor<4>,
+}
+
+impl LayerCache {
+    /// One row's keys and values as those of `batch` rows.
+    pub(crate) fn expand(self, batch: usize) -> Self {
+        let rows = |x: Tensor<4>| {
+            let [_, n_kv_heads, slots, head_dim] = x.dims();
+            x.expand([batch, n_kv_heads, slots, head_dim])
+        };
+        Self { keys: rows(self.keys), values: rows(self.values) }
+    }
 }
 
 /// The cache of a batch. A *slot* is a column of the tensors; each row knows which slots hold a
@@ -16,8 +31,10 @@ pub struct KvCache {
     pub(crate) layers: Vec<Option<LayerCache>>,
     /// `rows[row][slot]`: the position that the slot holds, or `None` for padding.
     rows: Vec<Vec<Option<u32>>>,
-    /// Slots before the first token: a learned K/V prefix, visible to every row.
+    /// Slots before the first token: a learned prefix or prompt, visible to every row.
     prefix_len: usize,
+    /// What the weight-decomposed branches of the model divide by, taken when the cache was made.
+    pub(crate) norms: Option<Arc<ColumnNorms>>,
 }
 
 /// Where the new columns of a pass stand, and what each may see.
@@ -34,7 +51,8 @@ pub(crate) struct Columns {
 impl KvCache {
     /// An empty cache for `batch` rows of a model with `n_layers` layers.
     pub(crate) fn new(n_layers: usize, batch: usize) -> Self {
-        Self { layers: vec![None; n_layers], rows: vec![Vec::new(); batch], prefix_len: 0 }
+        let (layers, rows) = (vec![None; n_layers], vec![Vec::new(); batch]);
+        Self { layers, rows, prefix_len: 0, norms: None }
     }
 
     /// Number of rows.
@@ -47,7 +65,7 @@ impl KvCache {
         self.rows.first().map_or(0, Vec::len)
     }
 
-    /// Slots of the learned prefix.
+    /// Slots of the learned prefix or prompt.
     pub fn prefix_len(&self) -> usize {
         self.prefix_len
     }
@@ -125,6 +143,7 @@ impl KvCache {
                 .collect(),
             rows: rows.iter().map(|&row| self.rows[row].clone()).collect(),
             prefix_len: self.prefix_len,
+            norms: self.norms.clone(),
         }
     }
 
@@ -186,7 +205,7 @@ impl KvCache {
             layers.push(Some(LayerCache { keys, values }));
         }
         let rows = self.rows.iter().map(|row| row[..slots].to_vec()).collect();
-        Self { layers, rows, prefix_len: self.prefix_len }
+        Self { layers, rows, prefix_len: self.prefix_len, norms: self.norms.clone() }
     }
 }
 

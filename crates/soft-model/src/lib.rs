@@ -9,8 +9,7 @@
 //! embedding, stop) -> [`StepRecord`].
 #![deny(missing_docs)]
 
-mod adapt;
-mod adapter_files;
+mod adapter;
 mod attention;
 mod beam;
 mod block;
@@ -47,7 +46,7 @@ mod tokenizer;
 mod transformer;
 mod weights;
 
-pub use adapt::TARGETS;
+pub use adapter::{Difference, LowRankSpec, PeftAdapter, TARGETS, Targets, probe_ids};
 pub use beam::{BeamKind, BeamOptions, Beams, beam_search};
 pub use chat_template::{ChatTemplate, Message};
 pub use config::{Activation, Family, ModelConfig, Positions, RopeScaling};
@@ -58,7 +57,7 @@ pub use generate::{GenerateOptions, ModeAt, Observe, generate, generate_after, r
 pub use geometry::{Geometry, embedding_norms, nearest_tokens};
 pub use gguf::{Gguf, GgufValue};
 pub use kv_cache::KvCache;
-pub use model_files::{GenerationDefaults, ModelFiles};
+pub use model_files::{GenerationDefaults, ModelFiles, write_folder};
 pub use record::{Event, Generation, Mode, SoftInput, StepRecord, Stop, Tally};
 pub use score::{Score, score};
 pub use thinking::{ColdStop, Feedback, Manner, Span, Thinking};

@@ -3,6 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::adapter::Projection;
+use crate::attention::Pass;
+use crate::dropout::Site;
+
 /// `y = x W + b + scale (x A) B`, the last term where a low-rank branch is attached and on.
 ///
 /// All of it works on rank-2 activations and multiplies by the parameters themselves: a reshape or
@@ -27,10 +31,74 @@ pub(crate) struct Linear {
 pub(crate) struct LowRank {
     pub(crate) a: Param<Tensor<2>>,
     pub(crate) b: Param<Tensor<2>>,
+    /// `m [1, d_out]` of a branch that is weight-decomposed (DoRA, Liu et al. 2024,
+    /// arXiv:2402.09353): `y = x (W + scale A B) m / norm + b`, with `norm` the Euclidean norm of
+    /// each column of `W + scale A B`. No gradient goes through it (section 4.3 of the paper).
+    pub(crate) magnitude: Option<Param<Tensor<2>>>,
     #[module(skip)]
-    pub(crate) scale: f64,
+    pub(crate) settings: BranchSettings,
     #[module(skip)]
     pub(crate) enabled: bool,
+}
+
+/// What a branch has beside its parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct BranchSettings {
+    /// Scale of the branch, divided by its rank, or by the root of it.
+    pub(crate) alpha: f64,
+    /// Divides by the root of the rank (rsLoRA, Kalajdzievski 2023, arXiv:2312.03732).
+    pub(crate) rslora: bool,
+    /// Probability that an input of the branch is set to zero in training.
+    pub(crate) dropout: f64,
+}
+
+/// Where a projection stands in a pass: its branch needs to know.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) pass: &'a Pass<'a>,
+    pub(crate) layer: usize,
+    pub(crate) projection: Projection,
+}
+
+/// Norms of the columns of every weight-decomposed matrix, `[1, d_out]` each, by layer and
+/// projection. They are the same for all positions, so they are taken once for a pass or a
+/// recurrence: computing one costs as much as multiplying `rank` rows by the matrix.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ColumnNorms(Vec<[Option<Tensor<2>>; Projection::ALL.len()]>);
+
+impl ColumnNorms {
+    pub(crate) fn push(&mut self, layer: [Option<Tensor<2>>; Projection::ALL.len()]) {
+        self.0.push(layer);
+    }
+
+    fn of(&self, layer: usize, projection: Projection) -> Option<&Tensor<2>> {
+        self.0.get(layer)?[projection as usize].as_ref()
+    }
+}
+
+impl LowRank {
+    pub(crate) fn rank(&self) -> usize {
+        self.a.dims()[1]
+    }
+
+    pub(crate) fn scale(&self) -> f64 {
+        let rank = self.rank() as f64;
+        self.settings.alpha / if self.settings.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// `scale (drop(x) A) B`.
+    fn correction(&self, x: Tensor<2>, at: At<'_>) -> Tensor<2> {
+        let x = match at.pass.branch_dropout {
+            Some(dropout) if self.settings.dropout > 0.0 => {
+                let (layer, projection) = (at.layer, at.projection as u32);
+                let site = Site::LowRank { layer, projection };
+                let rate = self.settings.dropout;
+                dropout.features_at_rate(rate, x, &at.pass.columns.positions, site)
+            }
+            _ => x,
+        };
+        x.matmul(self.a.val()).matmul(self.b.val()) * self.scale()
+    }
 }
 
 impl Linear {
@@ -43,20 +111,25 @@ impl Linear {
     }
 
     /// # Shapes
-    /// - x: `[rows, d_in]`
+    /// - x: `[rows, d_in]`, a row for each column of the pass
     /// - output: `[rows, d_out]`
-    pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let correction =
-            self.low_rank.as_ref().filter(|branch| branch.enabled).map(|branch| {
-                x.clone().matmul(branch.a.val()).matmul(branch.b.val()) * branch.scale
-            });
-        let mut y = x.matmul(self.weight.val());
-        if let Some(bias) = &self.bias {
-            y = y + bias.val();
-        }
-        match correction {
-            Some(correction) => y + correction,
+    pub(crate) fn forward(&self, x: Tensor<2>, at: At<'_>) -> Tensor<2> {
+        let branch = self.low_rank.as_ref().filter(|branch| branch.enabled);
+        let gain = branch.and_then(|branch| {
+            let magnitude = branch.magnitude.as_ref()?.val();
+            let taken = at.pass.norms.as_ref().and_then(|norms| norms.of(at.layer, at.projection));
+            Some(magnitude / taken.cloned().unwrap_or_else(|| self.column_norms()))
+        });
+        let correction = branch.map(|branch| branch.correction(x.clone(), at));
+        let y = x.matmul(self.weight.val());
+        let biased = |y: Tensor<2>| match &self.bias {
+            Some(bias) => y + bias.val(),
             None => y,
+        };
+        match (correction, gain) {
+            (None, _) => biased(y),
+            (Some(correction), None) => biased(y) + correction,
+            (Some(correction), Some(gain)) => biased((y + correction) * gain),
         }
     }
 
@@ -65,20 +138,72 @@ impl Linear {
         self.weight.dims()
     }
 
-    /// Attaches a fresh low-rank branch; `a` is `[d_in, rank]`.
+    /// `W + scale A B [d_in, d_out]`, without a DoRA magnitude; `W` where there is no branch.
+    fn updated(&self) -> Tensor<2> {
+        match &self.low_rank {
+            None => self.weight.val(),
+            Some(branch) => {
+                self.weight.val() + branch.a.val().matmul(branch.b.val()) * branch.scale()
+            }
+        }
+    }
+
+    /// Norms of the columns of `W + scale A B`, as constants.
+    ///
+    /// # Shapes
+    /// - output: `[1, d_out]`
+    pub(crate) fn column_norms(&self) -> Tensor<2> {
+        self.updated().detach().square().sum_dim(0).sqrt()
+    }
+
+    /// The norms, where the branch is weight-decomposed.
+    pub(crate) fn norms_for_branch(&self) -> Option<Tensor<2>> {
+        let branch = self.low_rank.as_ref()?;
+        branch.magnitude.as_ref().map(|_| self.column_norms())
+    }
+
+    /// The matrix that the projection amounts to with its branch, `[d_in, d_out]`, again a view of
+    /// `[d_out, d_in]` memory.
+    pub(crate) fn merged_weight(&self) -> Tensor<2> {
+        let weight = self.updated();
+        let magnitude = self.low_rank.as_ref().and_then(|branch| branch.magnitude.as_ref());
+        let weight = match magnitude {
+            Some(magnitude) => weight * (magnitude.val() / self.column_norms()),
+            None => weight,
+        };
+        let [d_in, d_out] = weight.dims();
+        // A copy in the order of checkpoints.
+        let values = soft_core::host_values(weight.detach().transpose());
+        let device = self.weight.val().device();
+        soft_core::float_tensor(values, [d_out, d_in], &device, self.weight.val().dtype())
+            .transpose()
+    }
+
+    /// Attaches a low-rank branch of given factors; with `decomposed`, its magnitude starts at the
+    /// norms that the columns have, so that a zero `B` changes nothing.
     ///
     /// # Panics
     /// If `a` does not have `d_in` rows.
-    pub(crate) fn attach(&mut self, a: Tensor<2>, alpha: f64) {
-        let [d_in, d_out] = self.widths();
-        let [rows, rank] = a.dims();
-        assert_eq!(rows, d_in, "low-rank A has one row an input feature");
-        let b = Tensor::zeros([rank, d_out], (&a.device(), a.dtype()));
+    pub(crate) fn attach(
+        &mut self,
+        a: Tensor<2>,
+        b: Tensor<2>,
+        settings: BranchSettings,
+        decomposed: bool,
+    ) {
+        assert_eq!(a.dims()[0], self.widths()[0], "low-rank A has one row an input feature");
         self.low_rank = Some(LowRank {
             a: Param::from_tensor(a),
             b: Param::from_tensor(b),
-            scale: alpha / rank as f64,
+            magnitude: None,
+            settings,
             enabled: true,
         });
+        if decomposed {
+            let norms = Param::from_tensor(self.column_norms());
+            if let Some(branch) = &mut self.low_rank {
+                branch.magnitude = Some(norms);
+            }
+        }
     }
 }

@@ -6,19 +6,25 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::adapt::already_there;
-use crate::adapter_files::Additions;
+use crate::adapter::Additions;
 use crate::capped_file::{read_capped, read_capped_text};
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
 use crate::hub_cache;
 use crate::{ChatTemplate, Error, Message, Tokenizer, Weights};
 
+mod write;
+
+pub use write::write_folder;
+
 #[cfg(test)]
 mod tests;
 
 /// Largest `config.json`, `generation_config.json` or `soft_config.toml` that is read.
 const MAX_SETTINGS_BYTES: u64 = 16 << 20;
+
+/// Settings for generation of a checkpoint of this project.
+pub(crate) const SOFT_CONFIG: &str = "soft_config.toml";
 
 /// What the model's makers advise for generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +55,8 @@ pub struct ModelFiles {
     pub generation: GenerationDefaults,
     /// Text of `soft_config.toml`, where the folder is a checkpoint of this project.
     pub soft: Option<String>,
-    /// Low-rank branches and prefix that lie beside the base, in a checkpoint of this project.
+    /// Low-rank branches, prefix or prompt over the base: of a checkpoint of this project, or of an
+    /// adapter.
     pub(crate) additions: Option<Additions>,
 }
 
@@ -112,35 +119,25 @@ impl ModelFiles {
         })
     }
 
-    /// Positions that are left for tokens: a learned prefix takes some of its own.
+    /// Positions that are left for tokens: a learned prefix or prompt takes some of its own.
     pub fn context(&self) -> usize {
-        let prefix = self.additions.as_ref().map_or(0, |additions| additions.prefix_tokens);
-        self.config.max_positions.saturating_sub(prefix)
+        let taken = self.additions.as_ref().map_or(0, Additions::positions);
+        self.config.max_positions.saturating_sub(taken)
     }
 
-    /// Parameters of the low-rank branches and the prefix that lie beside the base.
+    /// Parameters of what lies beside the base: low-rank branches, a prefix or a prompt.
     pub fn added_parameters(&self) -> usize {
-        let values = self.additions.as_ref().map(Additions::values);
-        let shapes = values.into_iter().flat_map(|values| {
-            values.names().filter_map(|name| values.shape(name)).map(<[usize]>::to_vec)
-        });
-        shapes.map(|shape| shape.iter().product::<usize>()).sum()
+        self.additions.as_ref().map_or(0, Additions::parameters)
     }
 
-    /// Checks that new low-rank branches or a new prefix would not replace those of a checkpoint,
-    /// before its weights are read.
+    /// Checks that new low-rank branches, a new prefix or a new prompt would not replace those of a
+    /// checkpoint, before its weights are read.
     ///
     /// # Errors
     /// The addition that is there already.
-    pub fn check_free(&self, low_rank: bool, prefix: bool) -> Result<(), Error> {
-        let Some(Additions { rank, prefix_tokens, .. }) = &self.additions else { return Ok(()) };
-        if low_rank && *rank > 0 {
-            return Err(already_there("low-rank branches", "low_rank.rank"));
-        }
-        if prefix && *prefix_tokens > 0 {
-            return Err(already_there("a prefix", "prefix.tokens"));
-        }
-        Ok(())
+    pub fn check_free(&self, low_rank: bool, prefix: bool, prompt: bool) -> Result<(), Error> {
+        let there = self.additions.as_ref();
+        there.and_then(|there| there.conflict(low_rank, prefix, prompt)).map_or(Ok(()), Err)
     }
 }
 
@@ -202,11 +199,8 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
     let tokenizer_note = tokenizer.is_none().then(|| no_tokenizer(folder));
     let (chat_template, chat_template_note) = chat_template(tokenizer.as_ref());
     let generation = generation_defaults(folder, &config)?;
-    let soft = folder.join("soft_config.toml");
-    let soft = match soft.exists() {
-        true => Some(read_capped_text(&soft, "TOML", MAX_SETTINGS_BYTES)?),
-        false => None,
-    };
+    let soft = folder.join(SOFT_CONFIG);
+    let soft = if soft.exists() { Some(read_settings(&soft)?) } else { None };
     let additions = Additions::open(folder, &config)?;
     Ok(ModelFiles {
         config,
@@ -221,6 +215,11 @@ fn open_folder(folder: &Path) -> Result<ModelFiles, Error> {
     })
 }
 
+/// The text of a file of settings.
+pub(crate) fn read_settings(path: &Path) -> Result<String, Error> {
+    read_capped_text(path, "TOML", MAX_SETTINGS_BYTES)
+}
+
 /// The template, or why there is none although the tokenizer came with one.
 fn chat_template(tokenizer: Option<&Tokenizer>) -> (Option<ChatTemplate>, Option<String>) {
     match tokenizer.map(Tokenizer::chat_template) {
@@ -232,7 +231,7 @@ fn chat_template(tokenizer: Option<&Tokenizer>) -> (Option<ChatTemplate>, Option
 
 fn no_config(folder: &Path) -> Error {
     let problem = if folder.join("adapter_config.json").exists() {
-        "no config.json: this is an adapter, and adapter files are not read yet: merge it into its base model first"
+        "no config.json: this is an adapter; give its base model here and the adapter with --adapter"
     } else {
         "no config.json; expected a Hugging Face model folder or a .gguf file"
     };

@@ -8,7 +8,7 @@ use crate::attention::{Pass, Prefix};
 use crate::block::Block;
 use crate::config::{ModelConfig, Positions};
 use crate::dropout::{Dropout, Site};
-use crate::kv_cache::{KvCache, LayerCache};
+use crate::kv_cache::KvCache;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::rope::Rope;
@@ -26,6 +26,8 @@ pub struct Transformer {
     pub(crate) embedding: Param<Tensor<2>>,
     /// Learned positions `[max_positions, d_model]` (GPT-2).
     pub(crate) positions: Option<Param<Tensor<2>>>,
+    /// Learned embeddings before the sequence `[tokens, d_model]` (prompt tuning).
+    pub(crate) prompt: Option<Param<Tensor<2>>>,
     pub(crate) blocks: Vec<Block>,
     pub(crate) final_norm: Norm,
     /// The output head where it is not the embedding matrix.
@@ -135,15 +137,24 @@ impl Transformer {
         }
     }
 
-    /// An empty cache for `batch` rows, with the learned K/V prefix where the model has one.
+    /// An empty cache for `batch` rows, with the learned prefix or prompt where the model has one:
+    /// a prompt is run through the blocks here, once for all rows and without drop-out. A
+    /// weight-decomposed branch divides by the norms that its matrix has now, so a cache belongs
+    /// to one state of the model.
     pub fn new_cache(&self, batch: usize) -> KvCache {
         let mut cache = KvCache::new(self.blocks.len(), batch);
+        cache.norms = self.column_norms();
         let prefixes: Vec<&Prefix> =
             self.blocks.iter().filter_map(|block| block.attention.prefix.as_ref()).collect();
         if !prefixes.is_empty() {
-            let layers: Vec<LayerCache> =
-                prefixes.iter().map(|prefix| prefix.expand(batch)).collect();
-            cache.set_prefix(layers);
+            cache.set_prefix(prefixes.iter().map(|prefix| prefix.expand(batch)).collect());
+        }
+        if let Some(prompt) = &self.prompt {
+            let [tokens, _] = prompt.dims();
+            let mut one = KvCache::new(self.blocks.len(), 1);
+            one.norms = cache.norms.clone();
+            self.forward(prompt.val().unsqueeze::<3>(), &[vec![true; tokens]], &mut one, None);
+            cache.set_prefix(one.layers.into_iter().flatten().map(|l| l.expand(batch)).collect());
         }
         cache
     }
@@ -173,8 +184,10 @@ impl Transformer {
         let group = self.config.n_heads / self.config.n_kv_heads;
         let rotation = self.rope.as_ref().map(|rope| rope.rotation(&columns.positions, &embeds));
         let mask = columns.mask(group, self.config.sliding_window, &embeds);
+        let branch_dropout = dropout;
         let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
-        let pass = Pass { columns: &columns, mask, rotation, dropout };
+        let norms = cache.norms.clone();
+        let pass = Pass { columns: &columns, mask, rotation, dropout, branch_dropout, norms };
 
         let mut x = embeds.reshape([batch * seq, d_model]);
         if let Some(table) = &self.positions {

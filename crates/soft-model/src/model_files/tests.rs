@@ -78,7 +78,7 @@ fn what_is_no_model_is_named() {
     assert!(refused(&file("notes.txt", b"hello")).contains("expected a GGUF file"));
     assert!(refused(&file("empty.gguf", b"")).contains("truncated"));
     file("adapter_config.json", b"{}");
-    assert!(refused(folder.path()).contains("adapter files are not read yet"));
+    assert!(refused(folder.path()).contains("the adapter with --adapter"));
     file("config.json", b"{");
     assert!(refused(folder.path()).contains("config.json: not a valid JSON file"));
 }

@@ -435,27 +435,6 @@ choice! {
 }
 
 choice! {
-    /// A matrix of every block, by the last part of its Hugging Face name.
-    Projection {
-        /// Queries of attention.
-        #[default]
-        Query = "q_proj",
-        /// Keys of attention.
-        Key = "k_proj",
-        /// Values of attention.
-        Value = "v_proj",
-        /// Output of attention.
-        Output = "o_proj",
-        /// Gate of the feed-forward, in families that have one.
-        Gate = "gate_proj",
-        /// Input of the feed-forward.
-        Up = "up_proj",
-        /// Output of the feed-forward.
-        Down = "down_proj",
-    }
-}
-
-choice! {
     /// A way of thinking that is trained or evaluated.
     Arm {
         /// Soft thoughts: mixtures are fed, in training and in evaluation.

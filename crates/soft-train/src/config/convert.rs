@@ -3,13 +3,17 @@
 use regex::Regex;
 use soft_core::{PipelineConfig, Schedule, ScheduleKind, SoftPipeline, Transform};
 
-use soft_model::{Activation, ColdStop, Family, Feedback, Manner, ModelConfig, Positions};
+use soft_model::{
+    Activation, ColdStop, Family, Feedback, LowRankSpec, Manner, ModelConfig, Positions, Targets,
+};
 
 use super::choices::{
     EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind, NormMatch,
-    Projection, ScheduleForm, Stage,
+    ScheduleForm, Stage,
 };
-use super::sections::{Estimator, Guidance, LowRank, Model, Objective, Prefix, Soft, Train};
+use super::sections::{
+    Estimator, Guidance, LowRank, Model, Objective, Prefix, Prompt, Soft, Train,
+};
 
 impl Soft {
     /// Filters and noise, as soft-core takes them.
@@ -217,22 +221,29 @@ impl Train {
 }
 
 impl LowRank {
-    /// The names of the projections that get a branch.
+    /// What the branches are made of; `None` where they are off.
     #[must_use]
-    pub fn target_names(&self) -> Vec<String> {
-        self.targets.iter().map(ToString::to_string).collect()
+    pub fn spec(&self) -> Option<LowRankSpec> {
+        (self.rank > 0).then(|| LowRankSpec {
+            rank: self.rank,
+            alpha: self.alpha,
+            targets: self.targets.clone(),
+            dropout: self.dropout,
+            rslora: self.rslora,
+            dora: self.dora,
+        })
     }
 
-    /// Parameters that the branches add to a model: `rank * (d_in + d_out)` for each matrix.
-    #[must_use]
-    pub fn parameters(&self, model: &ModelConfig) -> usize {
-        let (queries, keys) = (model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim);
-        let widths = |target: &Projection| match target {
-            Projection::Query | Projection::Output => model.d_model + queries,
-            Projection::Key | Projection::Value => model.d_model + keys,
-            Projection::Gate | Projection::Up | Projection::Down => model.d_model + model.d_ff,
-        };
-        model.n_layers * self.rank * self.targets.iter().map(widths).sum::<usize>()
+    /// Parameters that the branches add to a model: `rank * (d_in + d_out)` for each matrix, and
+    /// `d_out` more with DoRA.
+    ///
+    /// # Errors
+    /// A target that names no projection of the model.
+    pub fn parameters(&self, model: &ModelConfig) -> Result<usize, soft_model::Error> {
+        if self.rank == 0 {
+            return Ok(0);
+        }
+        Targets::parse(&self.targets)?.parameters(self.rank, self.dora, model)
     }
 }
 
@@ -241,6 +252,14 @@ impl Prefix {
     #[must_use]
     pub fn parameters(&self, model: &ModelConfig) -> usize {
         2 * model.n_layers * self.tokens * model.n_kv_heads * model.head_dim
+    }
+}
+
+impl Prompt {
+    /// Parameters that the prompt adds to a model: an embedding for each position.
+    #[must_use]
+    pub fn parameters(&self, model: &ModelConfig) -> usize {
+        self.tokens * model.d_model
     }
 }
 

@@ -28,8 +28,8 @@ mod validate;
 pub use choices::{
     Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
     GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
-    Paths, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage,
-    TaskName, TooLong, TrainOn,
+    Paths, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName,
+    TooLong, TrainOn,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
@@ -38,7 +38,7 @@ pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
 pub use sections::{
     Config, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective,
-    Prefix, Rollout, Run, Save, Search, Soft, Task, Think, Train,
+    Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
 };
 
 use serde::Deserialize;

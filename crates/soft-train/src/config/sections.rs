@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{
     Arm, BadLines, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver,
-    LrSchedule, Mode, ModelFamily, Normalize, Paths, Projection, RolloutKind, ScheduleForm,
-    SoftInputs, TaskName, TooLong, TrainOn,
+    LrSchedule, Mode, ModelFamily, Normalize, Paths, RolloutKind, ScheduleForm, SoftInputs,
+    TaskName, TooLong, TrainOn,
 };
 
 mod decoding;
@@ -32,6 +32,8 @@ pub struct Config {
     pub low_rank: LowRank,
     /// Trained keys and values before the sequence, while the base stays frozen.
     pub prefix: Prefix,
+    /// Trained embeddings before the sequence, while the base stays frozen.
+    pub prompt: Prompt,
     /// What is learned: a built-in task, token ids from files, or text from files.
     pub task: Task,
     /// Training and validation files.
@@ -71,6 +73,7 @@ impl Default for Config {
             model: Model::default(),
             low_rank: LowRank::default(),
             prefix: Prefix::default(),
+            prompt: Prompt::default(),
             task: Task::default(),
             data: Data::default(),
             soft: Soft::default(),
@@ -185,20 +188,34 @@ impl Default for Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LowRank {
-    /// Rank of the branch `x A B * alpha / rank`; 0 is off. Above 0 only the branch is trained.
+    /// Rank of the branch `x A B * alpha / rank` (LoRA); 0 is off. Above 0 only the branch is trained.
     #[schemars(range(max = 65536))]
     pub rank: usize,
     /// Scale of the branch, divided by its rank.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub alpha: f64,
-    /// Projections that get a branch, by the last part of their Hugging Face names (GPT-2's too).
+    /// Projections that get a branch: the end of a module path ("q_proj", "self_attn.q_proj"; GPT-2's have the same names), "all-linear", or a regular expression of a whole Hugging Face path ('model\.layers\.[0-7]\.mlp\..*').
     #[schemars(length(min = 1))]
-    pub targets: Vec<Projection>,
+    pub targets: Vec<String>,
+    /// Probability that an input of the branch is set to zero in training.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    pub dropout: f64,
+    /// Divides `alpha` by the root of the rank instead (rsLoRA): the scale of high ranks stays useful.
+    pub rslora: bool,
+    /// Learns the norm of each output's weights apart from their direction (DoRA).
+    pub dora: bool,
 }
 
 impl Default for LowRank {
     fn default() -> Self {
-        Self { rank: 0, alpha: 16.0, targets: vec![Projection::Query, Projection::Value] }
+        Self {
+            rank: 0,
+            alpha: 16.0,
+            targets: ["q_proj", "v_proj"].map(str::to_owned).to_vec(),
+            dropout: 0.0,
+            rslora: false,
+            dora: false,
+        }
     }
 }
 
@@ -207,6 +224,15 @@ impl Default for LowRank {
 #[serde(default, deny_unknown_fields)]
 pub struct Prefix {
     /// Length of the prefix in positions; 0 is off. Above 0 only the prefix is trained.
+    #[schemars(range(max = 65536))]
+    pub tokens: usize,
+}
+
+/// Trained embeddings before the sequence, while the base stays frozen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prompt {
+    /// Length of the prompt in positions (prompt tuning); 0 is off. Above 0 only the prompt is trained. It and `prefix.tokens` exclude each other.
     #[schemars(range(max = 65536))]
     pub tokens: usize,
 }

@@ -4,14 +4,15 @@ use soft_core::SoftPipeline;
 
 use super::choices::{
     DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind, LrSchedule, Mode,
-    ModelFamily, NoiseKind, Preset, Projection, RolloutKind, ScheduleForm, SearchKind, SpanKind,
-    Stage, TaskName,
+    ModelFamily, NoiseKind, Preset, RolloutKind, ScheduleForm, SearchKind, SpanKind, Stage,
+    TaskName,
 };
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
 use super::loader::Resolved;
 use super::origin::Origin;
 use super::sections::Soft;
+use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
@@ -34,6 +35,8 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(estimator(config, place));
     found.extend(parameters(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
+    found.extend(targets(config, place));
+    found.extend(prefix_and_prompt(config, place));
     found.extend(task(config, place));
     found.extend(data_format(config, place));
     found.extend(arms(config, place));
@@ -66,6 +69,31 @@ fn repeated<T: PartialEq + ToString>(
         .collect()
 }
 
+/// Targets that name nothing in any model, or are no regular expressions.
+fn targets(config: &Config, place: Place<'_>) -> Option<Found> {
+    // An empty list is out of range, and told as that.
+    let targets = &config.low_rank.targets;
+    let error = soft_model::Targets::parse(targets).err().filter(|_| !targets.is_empty())?;
+    let text = error.to_string();
+    let text = text.strip_prefix("generation settings: ").unwrap_or(&text);
+    let known = soft_model::TARGETS.map(str::to_owned);
+    let wrong = targets.iter().find(|target| text.contains(&format!("no projection {target:?}")));
+    let near = wrong.and_then(|target| suggest::for_word(target, &known));
+    let near = near.map_or_else(String::new, |near| format!("; {near}"));
+    Some(found(place, &["low_rank.targets"], format!("`low_rank.targets`: {text}{near}")))
+}
+
+/// Both would be the first positions of the sequence.
+fn prefix_and_prompt(config: &Config, place: Place<'_>) -> Option<Found> {
+    let (prefix, prompt) = (config.prefix.tokens, config.prompt.tokens);
+    (prefix > 0 && prompt > 0).then(|| {
+        let message = format!(
+            "`prompt.tokens` is {prompt} and `prefix.tokens` is {prefix}, and both are the first positions; expected one of them to be 0"
+        );
+        found(place, &["prompt.tokens", "prefix.tokens"], message)
+    })
+}
+
 fn model(config: &Config, place: Place<'_>) -> Vec<Found> {
     let model = &config.model;
     if model.path.is_some() {
@@ -77,7 +105,7 @@ fn model(config: &Config, place: Place<'_>) -> Vec<Found> {
     let low_rank = &config.low_rank;
     if model.family == ModelFamily::Gpt2
         && low_rank.rank > 0
-        && low_rank.targets.contains(&Projection::Gate)
+        && low_rank.targets.iter().any(|target| target == "gate_proj")
     {
         let message = "`low_rank.targets` holds \"gate_proj\" and `model.family` is \"gpt2\", which has no gate; expected \"up_proj\" or \"down_proj\"";
         problems.push(found(place, &["low_rank.targets", "model.family"], message.into()));

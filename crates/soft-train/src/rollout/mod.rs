@@ -44,12 +44,9 @@ pub struct StepContext {
 
 impl StepContext {
     pub(crate) fn dropout(&self, batch: &Batch) -> Option<Dropout> {
-        (self.dropout > 0.0).then(|| Dropout {
-            rate: self.dropout,
-            seed: self.seed,
-            step: self.step,
-            rows: batch.rows.clone(),
-        })
+        // At a rate of 0 too: low-rank branches have rates of their own.
+        let rows = batch.rows.clone();
+        Some(Dropout { rate: self.dropout, seed: self.seed, step: self.step, rows })
     }
 }
 

@@ -314,6 +314,7 @@ fn free_running_cross_entropy(
     examples: &[Example],
     context: &StepContext,
 ) -> (f64, Option<f64>) {
+    let model = &model.clone().without_branch_dropout();
     let (mut sum, mut weight, mut answer, mut answer_weight) = (0.0, 0.0, 0.0, 0.0);
     let objective = Objective::default();
     for examples in examples.chunks(VALID_BATCH) {

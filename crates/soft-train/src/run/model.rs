@@ -1,12 +1,12 @@
 //! The model that a run begins with.
 
 use burn::tensor::{DType, Device};
-use soft_model::{Family, ModelFiles, Transformer};
+use soft_model::{ModelFiles, Transformer};
 
 use super::Problem;
 use super::base::Base;
 use super::trained::restrict;
-use crate::config::{Arm, Config, Projection};
+use crate::config::{Arm, Config};
 use crate::data::{Limits, TextEncoder};
 use crate::error::Error;
 use crate::example::{Example, Truth};
@@ -17,17 +17,17 @@ use crate::task::mnns::{Mnns, Vocabulary};
 pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
     let Some(base) = Base::open(config)? else { return Ok(Limits::default()) };
     let files = &base.files;
-    files.check_free(config.low_rank.rank > 0, config.prefix.tokens > 0)?;
-    let gateless = files.config.family == Family::Gpt2;
-    if gateless && config.low_rank.rank > 0 && config.low_rank.targets.contains(&Projection::Gate) {
+    let (prefix, prompt) = (config.prefix.tokens, config.prompt.tokens);
+    files.check_free(config.low_rank.rank > 0, prefix > 0, prompt > 0)?;
+    if let Err(error) = config.low_rank.parameters(&files.config) {
         let report = format!(
-            "`low_rank.targets` holds \"gate_proj\"; {} has no gate",
+            "`low_rank.targets` does not fit {}: {error}",
             config.model.path.as_deref().unwrap_or_default()
         );
         return Err(Error::Config { report });
     }
-    // A new prefix takes positions too.
-    let context = files.context().saturating_sub(config.prefix.tokens);
+    // A new prefix or prompt takes positions too.
+    let context = files.context().saturating_sub(prefix + prompt);
     Ok(Limits { vocab_size: Some(base.vocab_size), context: Some(context) })
 }
 
@@ -74,7 +74,7 @@ pub(super) fn check_fits(task: &Mnns, limits: Limits) -> Result<(), Error> {
 }
 
 /// The model before its first step: a checkpoint, or a new one from the run's seed, with the
-/// low-rank branches and prefix that the configuration asks for.
+/// low-rank branches and prefix or prompt that the configuration asks for.
 pub(super) fn begin(
     config: &Config,
     problem: &Problem,
@@ -86,13 +86,15 @@ pub(super) fn begin(
         Some(base) => (base.model(seed, device)?, base.new_ids),
         None => (new_model(config, problem, arm, device), Vec::new()),
     };
-    let (low_rank, prefix) = (&config.low_rank, &config.prefix);
-    let model = if low_rank.rank > 0 {
-        model.with_low_rank(low_rank.rank, low_rank.alpha, &low_rank.target_names(), seed)?
-    } else {
-        model
+    let model = match config.low_rank.spec() {
+        Some(spec) => model.with_branches(&spec, seed)?,
+        None => model,
     };
-    let model = if prefix.tokens > 0 { model.with_prefix(prefix.tokens, seed)? } else { model };
+    let model = match (config.prefix.tokens, config.prompt.tokens) {
+        (0, 0) => model,
+        (0, tokens) => model.with_prompt(tokens, seed)?,
+        (tokens, _) => model.with_prefix(tokens, seed)?,
+    };
     restrict(model, config, &new_ids)
 }
 
@@ -104,8 +106,9 @@ fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> T
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
         }
     };
-    // A learned prefix takes positions of its own.
-    let mut shape = config.model.new_shape(vocab_size, max_positions + config.prefix.tokens);
+    // A learned prefix or prompt takes positions of its own.
+    let max_positions = max_positions + config.prefix.tokens + config.prompt.tokens;
+    let mut shape = config.model.new_shape(vocab_size, max_positions);
     if matches!(problem, Problem::Mnns(_)) {
         shape.bos_id = Some(Vocabulary::BOS);
         shape.pad_id = Some(Vocabulary::PAD);

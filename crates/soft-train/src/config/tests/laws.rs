@@ -104,8 +104,8 @@ fn the_hash_changes_with_every_value() {
 #[test]
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
-    assert_eq!(known.sections.len(), 20);
-    assert_eq!(known.keys.len(), 145);
+    assert_eq!(known.sections.len(), 21);
+    assert_eq!(known.keys.len(), 149);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }
@@ -243,10 +243,18 @@ fn the_quickstart_compares_all_four_arms() {
 }
 
 #[test]
-fn the_projections_are_those_that_models_have() {
-    let words: Vec<_> =
-        fields().keys["low_rank.targets"].words.iter().map(|(w, _)| w.clone()).collect();
-    assert_eq!(words, soft_model::TARGETS);
+fn the_keys_of_low_rank_reach_the_branches() {
+    assert_eq!(Config::default().low_rank.spec(), None);
+    let text = "[low_rank]\nrank = 4\nalpha = 8.0\ntargets = ['all-linear']\ndropout = 0.1\nrslora = true\ndora = true";
+    let spec = soft_model::LowRankSpec {
+        rank: 4,
+        alpha: 8.0,
+        targets: vec!["all-linear".into()],
+        dropout: 0.1,
+        rslora: true,
+        dora: true,
+    };
+    assert_eq!(config(text).low_rank.spec(), Some(spec));
 }
 
 #[test]

@@ -93,7 +93,15 @@ fn a_value_out_of_range_says_what_was_expected() {
         ("run.seed=-1", "`run.seed` is -1; expected a whole number, at least 0"),
         (
             "low_rank.targets=[\"q_porj\"]",
-            "`low_rank.targets` is [\"q_porj\"]; expected a list that is not empty, each entry one of \"q_proj\", \"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", \"down_proj\"; did you mean \"q_proj\"?",
+            "`low_rank.targets`: no projection \"q_porj\" to attach a low-rank branch to: expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, \"all-linear\", or a regular expression of module paths; did you mean \"q_proj\"?",
+        ),
+        (
+            "low_rank.targets=[\"(q_proj\"]",
+            "`low_rank.targets`: target \"(q_proj\" is no regular expression that is read here: unclosed group",
+        ),
+        (
+            "low_rank.targets=[]",
+            "`low_rank.targets` is []; expected a list that is not empty, each entry a string",
         ),
         (
             "eval.arms=[]",
@@ -198,6 +206,10 @@ fn settings_that_contradict_are_refused() {
         (
             "[low_rank]\nrank = 2\ntargets = [\"gate_proj\"]",
             "my.toml:3:11: `low_rank.targets` holds \"gate_proj\" and `model.family` is \"gpt2\", which has no gate; expected \"up_proj\" or \"down_proj\"",
+        ),
+        (
+            "[prefix]\ntokens = 2\n[prompt]\ntokens = 3",
+            "my.toml:4:10: `prompt.tokens` is 3 and `prefix.tokens` is 2, and both are the first positions; expected one of them to be 0",
         ),
         (
             "[guidance]\nend = 0.0",

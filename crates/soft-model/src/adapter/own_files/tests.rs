@@ -3,10 +3,13 @@
 
 use std::fs;
 
+use burn::tensor::{DType, Device};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::adapter::LowRankSpec;
 use crate::config::tests::config;
+use crate::{Family, ModelFiles};
 
 fn targets() -> Vec<String> {
     ["q_proj", "down_proj"].map(str::to_owned).to_vec()
@@ -24,10 +27,8 @@ fn checkpoint(family: Family) -> (tempfile::TempDir, Transformer) {
     (folder, model)
 }
 
-fn added(model: &Transformer) -> Vec<(String, Vec<usize>, Vec<f64>)> {
-    let mut added = Vec::new();
-    model.for_each_addition(&mut |name, it| added.push((name, it.shape, it.values)));
-    added
+fn added(model: &Transformer) -> Vec<NamedTensor> {
+    model.addition_tensors()
 }
 
 fn refused(folder: &Path) -> Error {
@@ -57,6 +58,48 @@ fn what_is_saved_is_opened() {
     }
 }
 
+/// The first checkpoints said less: what they did not have is off.
+#[test]
+fn a_description_of_the_first_checkpoints_is_read() {
+    let (folder, model) = checkpoint(Family::Llama);
+    let path = folder.path().join(DESCRIPTION);
+    let first = json!({
+        "rank": 3, "alpha": 6.0, "targets": ["q_proj", "down_proj"], "prefix_tokens": 2
+    });
+    fs::write(path, first.to_string()).unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    let opened = Transformer::open(&files, &Device::flex(), DType::F32).unwrap();
+    assert_eq!(opened.branches(), model.branches());
+    assert_eq!(added(&opened), added(&model));
+}
+
+/// Branches of chosen layers, with everything that a branch can have, beside a prompt.
+#[test]
+fn branches_of_chosen_layers_and_a_prompt_come_back() {
+    let config = config(Family::Llama);
+    let spec = LowRankSpec {
+        rank: 2,
+        alpha: 5.0,
+        targets: vec!["v_proj".to_owned(), r"model\.layers\.1\.mlp\..*".to_owned()],
+        dropout: 0.25,
+        rslora: true,
+        dora: true,
+    };
+    let model = Transformer::from_seed(&config, 7, &Device::flex(), DType::F32);
+    let model = model.with_branches(&spec, 5).unwrap().with_prompt(4, 5).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), config.to_hf().to_string()).unwrap();
+    save_safetensors(&folder.path().join("model.safetensors"), &model.named_tensors()).unwrap();
+    model.save_adapter(folder.path()).unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    assert_eq!(files.context(), 73);
+    let opened = Transformer::open(&files, &Device::flex(), DType::F32).unwrap();
+    assert_eq!(opened.branches(), model.branches());
+    assert_eq!(model.branches().len(), 3 + 3);
+    assert_eq!(added(&opened), added(&model));
+    assert_eq!(added(&opened).len(), 6 * 3 + 1);
+}
+
 #[test]
 fn a_rank_that_the_values_do_not_have_is_refused_before_anything_is_drawn() {
     let (folder, _) = checkpoint(Family::Llama);
@@ -70,11 +113,7 @@ fn a_rank_that_the_values_do_not_have_is_refused_before_anything_is_drawn() {
 #[test]
 fn all_differences_of_the_values_are_listed_together() {
     let (folder, model) = checkpoint(Family::Llama);
-    let tensor = |(name, shape, values): (String, Vec<usize>, Vec<f64>)| {
-        let values = values.into_iter().map(|value| value as f32).collect();
-        NamedTensor { name, shape, values }
-    };
-    let mut tensors: Vec<NamedTensor> = added(&model).into_iter().map(tensor).collect();
+    let mut tensors = added(&model);
     tensors[0].name = "layers.9.q_proj.low_rank_a".to_owned();
     tensors[1].shape.reverse();
     save_safetensors(&folder.path().join(VALUES), &tensors).unwrap();
@@ -129,11 +168,8 @@ fn a_description_of_absurd_length_is_not_read() {
 #[test]
 fn a_value_that_is_no_number_is_refused() {
     let (folder, model) = checkpoint(Family::Llama);
-    let mut tensors = Vec::new();
-    model.for_each_addition(&mut |name, it| {
-        let values = vec![f32::NAN; it.values.len()];
-        tensors.push(NamedTensor { name, shape: it.shape, values });
-    });
+    let mut tensors = added(&model);
+    tensors.iter_mut().for_each(|tensor| tensor.values.fill(f32::NAN));
     save_safetensors(&folder.path().join(VALUES), &tensors).unwrap();
     let files = ModelFiles::open(folder.path()).unwrap();
     let error = Transformer::open(&files, &Device::flex(), DType::F32).unwrap_err();
