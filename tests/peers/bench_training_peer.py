@@ -23,7 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ROOT / "target" / "debug" / "bench-training"
 FOLDER = ROOT / "target" / "peers-weights"
-THREADS = int(os.environ.get("RAYON_NUM_THREADS", 2))
 ARMS = ["teacher", "parallel-2", "parallel-3", "sequential", "truncated"]
 # Floor and goal of our time divided by PyTorch's.
 GOALS = {"teacher": (2.0, 1.2), "sequential": (1.0, 0.5)}
@@ -42,7 +41,7 @@ def make(setting):
     import torch.nn.functional as F
     from safetensors.torch import load_file
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(os.environ["RAYON_NUM_THREADS"]))
     shape = SHAPES[setting]
     tensors = load_file(FOLDER / f"{setting}.safetensors")
     trained = []
@@ -216,8 +215,7 @@ def work(setting, arm, soft):
 class Worker:
     def __init__(self, command):
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env={**os.environ, "RAYON_NUM_THREADS": str(THREADS)},
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         line = self.process.stdout.readline().split()
         if line[:1] != ["READY"]:
@@ -268,7 +266,7 @@ def compare(setting, arms, rounds):
         a, b = (statistics.median(step[i][0] for step in steps) for i in (0, 1))
         processor = statistics.median(a[3] / b[3] for a, b in steps)
         rows.append((arm, a, b, ratios, processor, steps[0]))
-    print(f"\n{setting}: {SOFT} soft positions, {tokens} tokens a step, {THREADS} threads, medians of"
+    print(f"\n{setting}: {SOFT} soft positions, {tokens} tokens a step, {os.environ['RAYON_NUM_THREADS']} threads, medians of"
           f" {rounds} rounds; peak MB: whole process (above the loaded model)")
     print(f"{'arm':<12} {'ours ms':>8} {'tokens/s':>8} {'peak MB':>13}  {'torch ms':>8} {'tokens/s':>8}"
           f" {'peak MB':>13}   ours / torch: clock, processor")
@@ -302,11 +300,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--setting", choices=list(SHAPES))
     parser.add_argument("--arm", choices=ARMS, nargs="+", default=ARMS)
-    parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--length", action="store_true")
     given = parser.parse_args()
-    global THREADS
-    THREADS = given.threads
+    os.environ["RAYON_NUM_THREADS"] = str(given.threads)
     FOLDER.mkdir(parents=True, exist_ok=True)
     same = True
     for setting in [given.setting] if given.setting else SHAPES:
