@@ -17,6 +17,10 @@ use crate::objective::{BatchLoss, LossParts};
 /// again from its recorded boundary (next mixtures, cache), its loss plus the inner products of
 /// its boundary outputs with the gradients that arrived for them is differentiated, and the
 /// gradients of its boundary inputs go to the segment before. The result is exact.
+///
+/// The last segment is not run twice, since nothing has to be known of what comes after it. Where
+/// the gradient is cut, what comes after a cut is a recurrence of its own: with `truncate` of at
+/// most `segment` no segment is run twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sequential {
     /// Soft positions a segment: memory against passes; at least 1.
@@ -38,11 +42,7 @@ struct Span {
 }
 
 /// Spans that are differentiated together.
-struct Segment {
-    spans: std::ops::Range<usize>,
-    /// Whether the gradient stops at the segment's start.
-    cut: bool,
-}
+type Segment = std::ops::Range<usize>;
 
 /// What enters a segment: mixtures for its first column, and keys and values before it.
 struct Boundary {
@@ -58,6 +58,16 @@ struct Carried {
     cache: Vec<Tensor<4>>,
 }
 
+/// What running and differentiating a segment gives.
+struct Outcome {
+    gradients: GradientsParams,
+    parts: LossParts,
+    /// Gradients of what entered it.
+    before: Carried,
+    /// What it gives to the segment after it, as constants.
+    after: Boundary,
+}
+
 impl Rollout for Sequential {
     fn differentiate(
         &self,
@@ -66,17 +76,19 @@ impl Rollout for Sequential {
         context: &StepContext,
     ) -> Differentiated {
         let run = Run::new(model, loss, context);
-        let segments = self.segments(run.spans.len());
-        let recorded = if segments.len() > 1 { Some(run.record(&segments)) } else { None };
         let mut accumulator = GradientsAccumulator::new();
         let mut parts = BatchLoss::nothing(&model.device().inner(), model.dtype());
-        let mut carried = Carried::default();
-        for (index, segment) in segments.iter().enumerate().rev() {
-            let entering = recorded.as_ref().filter(|_| index > 0).map(|all| all.at(&run, index));
-            let (grads, own, before) = run.segment(segment, entering, &carried);
-            accumulator.accumulate(model, grads);
-            parts = parts.plus(own);
-            carried = if segment.cut { Carried::default() } else { before };
+        let mut entering = None;
+        for segments in self.stretches(run.spans.len()) {
+            let recorded = run.record(&segments, entering.take());
+            let mut carried = Carried::default();
+            for (index, segment) in segments.iter().enumerate().rev() {
+                let found = run.segment(segment, recorded.at(index), &carried);
+                accumulator.accumulate(model, found.gradients);
+                parts = parts.plus(found.parts);
+                carried = found.before;
+                entering = entering.or(Some(found.after));
+            }
         }
         let fed = run.feed.observed.sums(&model.embedding());
         Differentiated::new(accumulator.grads(), parts, fed)
@@ -93,50 +105,63 @@ impl Sequential {
         let mut next = None;
         for span in 0..run.spans.len() {
             let hidden = run.pass(model, span, next.take(), &mut cache);
-            if let Some(own) = run.span_loss(span, &hidden, &head) {
-                parts = parts.plus(own);
+            let scored = run.scored(span);
+            if scored.is_empty() {
+                continue;
             }
-            next = run.next_mixtures(span, &hidden, model, &head);
+            let logits = run.logits(span, hidden, &scored, &head);
+            parts = parts.plus(loss.parts(logits.clone(), &scored));
+            if span + 1 < run.spans.len() {
+                let places = run.soft_places(span + 1);
+                let logits = rows_of(logits, &scored, &places);
+                next = Some(run.mixtures(logits, &places, model));
+            }
         }
         parts
     }
 
-    fn segments(&self, spans: usize) -> Vec<Segment> {
+    /// The spans in segments, and those in stretches that no gradient crosses.
+    fn stretches(&self, spans: usize) -> Vec<Vec<Segment>> {
         // Span 0 is the prompt; span i begins with the i-th soft column.
-        let truncates = |span: usize| self.truncate > 0 && span.is_multiple_of(self.truncate);
-        let mut starts: Vec<usize> = (0..spans)
-            .filter(|&span| {
-                span == 0 || span.is_multiple_of(self.segment.max(1)) || truncates(span)
-            })
-            .collect();
-        starts.push(spans);
-        starts
-            .windows(2)
-            .map(|pair| Segment { spans: pair[0]..pair[1], cut: truncates(pair[0]) })
-            .collect()
+        let begins = |every: usize, span: usize| every > 0 && span.is_multiple_of(every);
+        let mut stretches: Vec<Vec<Segment>> = Vec::new();
+        for span in 0..spans {
+            if span == 0 || begins(self.truncate, span) {
+                stretches.push(Vec::new());
+            }
+            let Some(stretch) = stretches.last_mut() else { continue };
+            match stretch.last_mut() {
+                Some(segment) if !begins(self.segment.max(1), span) => segment.end = span + 1,
+                _ => stretch.push(span..span + 1),
+            }
+        }
+        stretches
     }
 }
 
-/// Boundaries of all segments, taken from one final cache.
+/// Boundaries of the segments of a stretch, all caches taken from that of the last boundary.
 struct Recorded {
-    mixtures: Vec<Option<Tensor<2>>>,
-    starts: Vec<usize>,
-    cache: KvCache,
+    /// None where a segment begins with the recurrence itself.
+    boundaries: Vec<Option<(Option<Tensor<2>>, usize)>>,
+    cache: Option<KvCache>,
 }
 
 impl Recorded {
     /// The boundary of a segment as leaves of a new graph.
-    fn at(&self, run: &Run<'_>, segment: usize) -> Boundary {
-        let slots = self.cache.prefix_len() + self.starts[segment];
-        let leaf = |x: Tensor<4>| Tensor::from_inner(x.narrow(2, 0, slots)).require_grad();
-        let tensors = self.cache.tensors().into_iter().map(leaf).collect();
-        debug_assert!(run.model.device().is_autodiff());
-        Boundary {
-            mixtures: self.mixtures[segment]
-                .clone()
-                .map(|mixtures| Tensor::from_inner(mixtures).require_grad()),
-            cache: self.cache.with_tensors(tensors, slots),
-        }
+    fn at(&self, segment: usize) -> Option<Boundary> {
+        let ((mixtures, slots), cache) =
+            self.boundaries[segment].clone().zip(self.cache.as_ref())?;
+        // Nothing asks for the gradient of what enters the first segment.
+        let leaf = |x: Tensor<4>| {
+            let x = Tensor::from_inner(x.narrow(2, 0, slots));
+            if segment > 0 { x.require_grad() } else { x }
+        };
+        let tensors = cache.tensors().into_iter().map(leaf).collect();
+        let mixtures = mixtures.map(Tensor::from_inner);
+        Some(Boundary {
+            mixtures: if segment > 0 { mixtures.map(Tensor::require_grad) } else { mixtures },
+            cache: cache.with_tensors(tensors, slots),
+        })
     }
 }
 
@@ -183,106 +208,131 @@ impl<'a> Run<'a> {
         model.forward(embeds, &self.loss.batch.real(start..end), cache, self.dropout.as_ref())
     }
 
-    /// The mixtures that follow a span: `[soft places, d_model]`.
-    fn next_mixtures(
+    /// Places that a span predicts and that the loss needs; the soft places of the next span are
+    /// among them.
+    fn scored(&self, span: usize) -> Vec<Place> {
+        let Span { start, end } = self.spans[span];
+        let counts = |row, position| self.loss.counts(Place { row, position });
+        self.loss.batch.places(start + 1..end + 1, counts)
+    }
+
+    /// Logits of some of the places that a span predicts: `[places, vocab]`.
+    fn logits(
         &self,
         span: usize,
-        hidden: &Tensor<2>,
-        model: &Transformer,
+        hidden: Tensor<2>,
+        places: &[Place],
         head: &OutputHead,
-    ) -> Option<Tensor<2>> {
-        if span + 1 == self.spans.len() {
-            return None;
-        }
+    ) -> Tensor<2> {
         let Span { start, end } = self.spans[span];
-        let places = self.soft_places(span + 1);
-        let logits = head.logits(predictions(hidden.clone(), &places, start, end - start));
-        let fed = self.feed.distribution(logits, &places);
-        Some(self.feed.mixtures(model, fed, &places))
+        head.logits(predictions(hidden, places, start, end - start))
     }
 
-    /// The recurrence without gradients, and what enters each segment.
-    fn record(&self, segments: &[Segment]) -> Recorded {
-        let model = self.model.valid();
-        let head = model.output_head();
-        let mut cache = model.new_cache(self.loss.batch.len());
-        let mut next = None;
-        let mut mixtures = Vec::with_capacity(segments.len());
-        for segment in segments {
-            mixtures.push(next.clone());
-            for span in segment.spans.clone() {
-                let hidden = self.pass(&model, span, next.take(), &mut cache);
-                next = self.next_mixtures(span, &hidden, &model, &head);
+    /// The mixtures of the soft places that follow a span: `[places, d_model]`.
+    fn mixtures(&self, logits: Tensor<2>, places: &[Place], model: &Transformer) -> Tensor<2> {
+        let fed = self.feed.distribution(logits, places);
+        self.feed.mixtures(model, fed, places)
+    }
+
+    /// The recurrence up to the last of these segments without gradients, and what enters each.
+    fn record(&self, segments: &[Segment], entering: Option<Boundary>) -> Recorded {
+        let first = entering.as_ref().map(|e| (e.mixtures.clone(), e.cache.slots()));
+        let (mut next, mut cache) = match entering {
+            Some(Boundary { mixtures, cache }) => (mixtures, Some(cache)),
+            None => (None, None),
+        };
+        let mut boundaries = vec![first];
+        if segments.len() > 1 {
+            let model = self.model.valid();
+            let head = model.output_head();
+            let mut grown = cache.take().unwrap_or_else(|| model.new_cache(self.loss.batch.len()));
+            for segment in &segments[..segments.len() - 1] {
+                for span in segment.clone() {
+                    let hidden = self.pass(&model, span, next.take(), &mut grown);
+                    let places = self.soft_places(span + 1);
+                    let logits = self.logits(span, hidden, &places, &head);
+                    next = Some(self.mixtures(logits, &places, &model));
+                }
+                boundaries.push(Some((next.clone(), grown.slots())));
             }
+            cache = Some(grown);
         }
-        let starts = segments.iter().map(|s| self.spans[s.spans.start].start).collect();
-        Recorded { mixtures, starts, cache }
+        Recorded { boundaries, cache }
     }
 
-    /// Runs one segment with gradients and differentiates it: parameter gradients, its part of
-    /// the loss, and the gradients of what entered it.
-    fn segment(
-        &self,
-        segment: &Segment,
-        entering: Option<Boundary>,
-        carried: &Carried,
-    ) -> (GradientsParams, LossParts, Carried) {
+    /// Runs one segment with gradients and differentiates it.
+    fn segment(&self, segment: &Segment, entering: Option<Boundary>, carried: &Carried) -> Outcome {
         let model = self.model;
         let head = model.output_head();
-        let first = entering.is_none();
-        let (mut next, mut cache) = match entering {
-            Some(Boundary { mixtures, cache }) => (mixtures, cache),
-            None => (None, model.new_cache(self.loss.batch.len())),
+        let (mut next, mut cache, start) = match entering {
+            Some(Boundary { mixtures, cache }) => (mixtures, cache.clone(), cache.slots()),
+            None => (None, model.new_cache(self.loss.batch.len()), 0),
         };
-        let leaves = (next.clone(), if first { Vec::new() } else { cache.tensors() });
+        let asked = |x: &Tensor<4>| start > 0 && x.is_require_grad();
+        let leaves: Vec<_> = cache.tensors().into_iter().filter(asked).collect();
+        let leaf = next.clone().filter(Tensor::is_require_grad);
         let mut parts: Option<LossParts> = None;
-        for span in segment.spans.clone() {
+        for span in segment.clone() {
             let hidden = self.pass(model, span, next.take(), &mut cache);
-            if let Some(own) = self.span_loss(span, &hidden, &head) {
-                let own = LossParts {
-                    loss: own.loss,
-                    cross_entropy: own.cross_entropy.inner(),
-                    answer: own.answer.inner(),
-                    entropy: own.entropy.inner(),
-                };
-                parts = Some(match parts {
-                    Some(parts) => parts.plus(own),
-                    None => own,
-                });
+            let scored = self.scored(span);
+            if scored.is_empty() {
+                continue;
             }
-            next = self.next_mixtures(span, &hidden, model, &head);
+            let logits = self.logits(span, hidden, &scored, &head);
+            let own = self.loss.parts(logits.clone(), &scored);
+            let own = LossParts {
+                loss: own.loss,
+                cross_entropy: own.cross_entropy.inner(),
+                answer: own.answer.inner(),
+                entropy: own.entropy.inner(),
+            };
+            parts = Some(match parts {
+                Some(parts) => parts.plus(own),
+                None => own,
+            });
+            if span + 1 < self.spans.len() {
+                let places = self.soft_places(span + 1);
+                next = Some(self.mixtures(rows_of(logits, &scored, &places), &places, model));
+            }
         }
         let own = parts.clone().map_or_else(
             || BatchLoss::nothing(&model.device().inner(), model.dtype()),
             |parts| LossParts { loss: parts.loss.inner(), ..parts },
         );
-        let start = leaves.1.first().map_or(0, |leaf| leaf.dims()[2]);
+        let constants = cache.tensors().into_iter().map(Tensor::inner).collect();
+        let after = Boundary {
+            mixtures: next.clone().map(Tensor::inner),
+            cache: cache.with_tensors(constants, cache.slots()),
+        };
         let outputs = seeded(next, &cache, start, carried);
         let terms = parts.map(|parts| parts.loss).into_iter().chain(outputs);
         let Some(total) = terms.reduce(|a, b| a + b) else {
-            return (GradientsParams::new(), own, Carried::default());
+            return Outcome {
+                gradients: GradientsParams::new(),
+                parts: own,
+                before: Carried::default(),
+                after,
+            };
         };
         let mut grads = total.backward();
         let before = Carried {
-            mixtures: leaves.0.and_then(|leaf| leaf.grad_remove(&mut grads)),
-            cache: earlier_gradients(leaves.1, &mut grads, start, carried),
+            mixtures: leaf.and_then(|leaf| leaf.grad_remove(&mut grads)),
+            cache: earlier_gradients(leaves, &mut grads, start, carried),
         };
-        (GradientsParams::from_grads(grads, model), own, before)
+        let gradients = GradientsParams::from_grads(grads, model);
+        Outcome { gradients, parts: own, before, after }
     }
+}
 
-    /// Loss of the positions that a span predicts.
-    fn span_loss(&self, span: usize, hidden: &Tensor<2>, head: &OutputHead) -> Option<LossParts> {
-        let Span { start, end } = self.spans[span];
-        let places = self
-            .loss
-            .batch
-            .places(start + 1..end + 1, |row, position| self.loss.counts(Place { row, position }));
-        if places.is_empty() {
-            return None;
-        }
-        let logits = head.logits(predictions(hidden.clone(), &places, start, end - start));
-        Some(self.loss.parts(logits, &places))
+/// Rows of `logits [scored, vocab]` that belong to `places`, all of which are scored.
+fn rows_of(logits: Tensor<2>, scored: &[Place], places: &[Place]) -> Tensor<2> {
+    if scored == places {
+        return logits;
     }
+    let rows: Vec<u32> =
+        (0..scored.len() as u32).filter(|&row| places.contains(&scored[row as usize])).collect();
+    let rows = soft_core::int_tensor(&rows, [places.len()], &logits.device());
+    logits.select(0, rows)
 }
 
 /// Inner products of a segment's outputs with the gradients that arrived for them.
