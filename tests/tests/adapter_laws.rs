@@ -56,6 +56,7 @@ fn context(dropout: f64, guidance: f64) -> StepContext {
         seed: 3,
         step: 11,
         dropout,
+        ..StepContext::default()
     }
 }
 

@@ -121,6 +121,7 @@ fn step(rollout: &dyn Rollout, model: &Transformer, batch: &Batch) -> Differenti
         seed: 3,
         step: 0,
         dropout: 0.0,
+        ..StepContext::default()
     };
     let totals = StepTotals::of([batch]);
     let loss =

@@ -35,7 +35,7 @@ pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
 ///
 /// # Errors
 /// No model, or one that cannot be opened.
-pub fn files(config: &Config) -> Result<ModelFiles, Error> {
+pub(super) fn files(config: &Config) -> Result<ModelFiles, Error> {
     let missing = || Error::Config { report: "`model.path` is not set; expected a model".into() };
     Ok(Base::open(config)?.ok_or_else(missing)?.files)
 }
