@@ -48,6 +48,13 @@ fn a_resumed_prefix_training_is_the_uninterrupted_one_to_the_bit() {
 }
 
 #[test]
+fn a_resumed_training_of_dora_drop_out_and_a_prompt_is_the_uninterrupted_one_to_the_bit() {
+    let branches = ["low_rank.rank=2", "low_rank.dora=true", "low_rank.dropout=0.2"];
+    let rollout = ["rollout.kind=sequential", "prompt.tokens=2"];
+    assert_resumes(&[&branches[..], &rollout].concat());
+}
+
+#[test]
 fn a_run_goes_on_from_a_checkpoint_that_is_named_and_forgets_what_came_after() {
     let runs = Runs::temporary();
     let settings = ["save.every=7", "save.keep=10", "eval.every=5", "eval.limit=8"];
