@@ -274,35 +274,6 @@ fn help_names_only_what_is_there() {
 }
 
 #[test]
-fn data_check_shows_masks_and_ends_with_3_at_a_bad_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("data.jsonl");
-    let write = |text: &str| std::fs::write(&path, text).unwrap();
-    let file = path.to_str().unwrap();
-    write("{\"ids\": [7, 8, 9], \"soft\": [0, 1, 0]}\n\n{\"ids\": [1, 2]}\n");
-    let page = stdout(&["data", "check", file]);
-    assert!(page.contains("line 1: 3 tokens, 2 trained, 1 soft\n7 {{8}} [[9]]\n"), "{page}");
-    assert!(
-        page.contains("lines      3: 2 good, 0 bad, 0 too long and dropped, 1 blank"),
-        "{page}"
-    );
-    write("{\"ids\": [7, 8, 9]}\n{\"ids\": 5}\n");
-    let output = run(&["data", "check", file, "--json"]);
-    assert_eq!(output.status.code(), Some(3));
-    let found = json_lines(&text(&output.stdout)).remove(0);
-    assert_eq!((&found["bad"]["count"], &found["trained_tokens"]), (&1.into(), &2.into()));
-    assert_eq!((&found["bad"]["first"][0]["line"], &found["format"]), (&2.into(), &"ids".into()));
-    let skipped = stdout(&["data", "check", file, "data.bad_lines=skip"]);
-    assert!(skipped.contains("data.jsonl:2:2: `ids` is a number"), "{skipped}");
-    write("{\"prompt\": \"2+3?\", \"completion\": \"It is 5.\"}\n");
-    let (code, message) = failure(&["data", "check", file]);
-    assert!(code == 2 && message.contains("--model"), "{code} {message}");
-    let Some(model) = model() else { return };
-    let page = stdout(&["data", "check", file, "--model", &model]);
-    assert!(page.contains("<|im_start|>assistant\n[[It is 5.<|im_end|>]]\n"), "{page}");
-}
-
-#[test]
 fn the_doctor_runs_the_devices_of_this_build() {
     let report = json_lines(&stdout(&["doctor", "--json", "--threads", "1"])).remove(0);
     assert_eq!(report["burn"], "0.22.1");
