@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use serde_json::{Value, json};
-use soft_model::{Tokenizer};
+use soft_model::Tokenizer;
 use soft_train::config::{BadLines, Config};
 use soft_train::data::{Limits, Reader, Scan};
 use soft_train::example::Example;

@@ -36,6 +36,8 @@ pub const ENVIRONMENT: &str = "environment.json";
 pub const METRICS: &str = "metrics.jsonl";
 /// Name of the final table.
 pub const RESULTS: &str = "results.json";
+/// What was measured on held-out data before the first step.
+pub const BEFORE: &str = "before.json";
 const LOCK: &str = ".lock";
 
 /// A run directory that this process holds.

@@ -1,5 +1,6 @@
 //! The training loop, as a strategy of Burn's `SupervisedTraining`.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use burn::train::{
 };
 use serde_json::json;
 use soft_core::Schedule;
-use soft_model::Transformer;
+use soft_model::{Transformer, embedding_norms};
 
 use crate::error::Error;
 use crate::feed::StepFeed;
@@ -67,14 +68,13 @@ pub(crate) struct Job {
     pub(crate) print_lines: bool,
     /// Weight of the entropy by step.
     pub(crate) entropy_beta: Schedule,
-    /// The 5th, 50th and 95th percentile of the norms of the tokens' embeddings at the start.
-    pub(crate) token_norms: [f64; 3],
     pub(crate) label: String,
     pub(crate) metrics: JsonlWriter,
     pub(crate) save: SaveCheckpoint,
     pub(crate) evaluate: Evaluate,
-    /// Whether held-out data is looked at before the first step too.
-    pub(crate) evaluate_first: bool,
+    /// Where what is measured on held-out data before the first step is written; none where
+    /// nothing is.
+    pub(crate) before_file: Option<PathBuf>,
     /// Whether some examples have an answer after a thought.
     pub(crate) has_answers: bool,
 }
@@ -143,6 +143,9 @@ struct StepFigures {
     grad_norm: f64,
     /// What the optimizer was given.
     learning_rate: f64,
+    /// The 5th, 50th and 95th percentile of the norms of the tokens' embeddings, at a step that
+    /// looked where the mixtures lie.
+    token_norms: Option<[f64; 3]>,
     /// Whether the optimizer's state was taken out for a checkpoint.
     saves: bool,
     /// Whether the run was asked to end with this step.
@@ -156,10 +159,10 @@ impl StepFigures {
 
     /// Mean norm of the mixtures and mean distance to the nearest token, over the median norm of a
     /// token; `None` at a step that did not look, or had no mixture.
-    fn located(&self, median_norm: f64) -> Option<[f64; 2]> {
-        let count = self.value(metric_name::LOCATED) * median_norm;
+    fn located(&self) -> Option<[f64; 2]> {
+        let count = self.value(metric_name::LOCATED) * self.token_norms?[1];
         let mean = |name| self.value(name) / count;
-        (count > 0.0).then(|| [metric_name::MIXTURE_NORM, metric_name::MIXTURE_DISTANCE].map(mean))
+        Some([metric_name::MIXTURE_NORM, metric_name::MIXTURE_DISTANCE].map(mean))
     }
 }
 
@@ -170,8 +173,8 @@ impl Steps<'_> {
         learner: &mut Learner<SoftLearner>,
     ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
         let before = self.job.before;
-        if before.steps == 0 && self.job.evaluate_first {
-            self.report_start(&learner.model().model.valid())?;
+        if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
+            self.report_start(&path, &learner.model().model.valid())?;
         }
         let started = Instant::now();
         let mut done = before;
@@ -208,8 +211,9 @@ impl Steps<'_> {
         Ok((checkpoint, done))
     }
 
-    /// What is measured on held-out data before the first step, as step 0 of the record.
-    fn report_start(&mut self, model: &Transformer) -> Result<(), Error> {
+    /// What is measured on held-out data before the first step, into a file of its own: the record
+    /// has one object a step.
+    fn report_start(&mut self, path: &Path, model: &Transformer) -> Result<(), Error> {
         let figures = (self.job.evaluate)(model)?;
         if figures.is_empty() {
             return Ok(());
@@ -218,7 +222,7 @@ impl Steps<'_> {
         for HeldOut { key, value, .. } in &figures {
             line[*key] = (*value).into();
         }
-        self.job.metrics.append(&line)?;
+        std::fs::write(path, format!("{line}\n")).map_err(Error::disk(path))?;
         if self.job.print_lines {
             say(format_args!("{} before training | {}", self.job.label, in_words(&figures)));
         }
@@ -246,6 +250,8 @@ impl Steps<'_> {
             reduced.accumulate(&model, output.grads);
             add(&mut sums, output.item);
         }
+        let located = sums.values.iter().any(|(name, n)| *name == metric_name::LOCATED && *n > 0.0);
+        let token_norms = located.then(|| embedding_norms(&model.model));
         // Asked as late as can be: this step is the last one.
         let stopping = self.should_stop();
         let saves = saves || stopping;
@@ -266,7 +272,15 @@ impl Steps<'_> {
             }
         }
         let learning_rate = learner.lr_current().base();
-        Ok(StepFigures { item: sums, num_tokens, grad_norm, learning_rate, saves, stopping })
+        Ok(StepFigures {
+            item: sums,
+            num_tokens,
+            grad_norm,
+            learning_rate,
+            token_norms,
+            saves,
+            stopping,
+        })
     }
 
     /// `metrics.jsonl`, the dashboard, and a line.
@@ -296,7 +310,7 @@ impl Steps<'_> {
             "learning_rate": learning_rate,
             "num_tokens": done.tokens,
         });
-        let located = figures.located(job.token_norms[1]);
+        let located = figures.located();
         if let Some([norm, distance]) = located {
             line["mixture/norm"] = norm.into();
             line["mixture/distance"] = distance.into();
@@ -308,7 +322,7 @@ impl Steps<'_> {
             line[*key] = (*value).into();
         }
         job.metrics.append(&line)?;
-        let strayed = located.and_then(|located| strayed(located, job.token_norms));
+        let strayed = located.zip(figures.token_norms).and_then(|(at, norms)| strayed(at, norms));
         if let (false, Some(warning)) = (self.warned, strayed) {
             self.warned = true;
             say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));

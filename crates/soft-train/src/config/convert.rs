@@ -139,7 +139,7 @@ impl Estimator {
     pub fn temperature_over(&self, train_steps: usize) -> Schedule {
         Schedule {
             kind: self.schedule.into(),
-            start: self.temperature,
+            start: self.start,
             end: self.end,
             hold: self.hold,
             steps: length(self.steps, self.hold, train_steps),

@@ -342,13 +342,13 @@ pub struct Estimator {
     pub kind: EstimatorKind,
     /// Temperature of the relaxed draw at the first step.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
-    pub temperature: f64,
+    pub start: f64,
     /// Temperature of the relaxed draw once the schedule is over.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub end: f64,
-    /// How it goes from `estimator.temperature` to `estimator.end`.
+    /// How it goes from `estimator.start` to `estimator.end`.
     pub schedule: ScheduleForm,
-    /// Steps that stay at `estimator.temperature` before the schedule begins.
+    /// Steps that stay at `estimator.start` before the schedule begins.
     pub hold: usize,
     /// Steps of the schedule, after `estimator.hold`; 0 is the rest of the training.
     pub steps: usize,
@@ -361,7 +361,7 @@ impl Default for Estimator {
     fn default() -> Self {
         Self {
             kind: EstimatorKind::Exact,
-            temperature: 1.0,
+            start: 1.0,
             end: 1.0,
             schedule: ScheduleForm::Constant,
             hold: 0,

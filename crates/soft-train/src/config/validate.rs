@@ -362,11 +362,11 @@ fn estimator(config: &Config, place: Place<'_>) -> Vec<Found> {
             problems.push(found(place, &["estimator.kind", "soft.temperature"], message));
         }
     }
-    let moves = place("estimator.end") != Origin::Default && estimator.end != estimator.temperature;
+    let moves = place("estimator.end") != Origin::Default && estimator.end != estimator.start;
     if estimator.schedule == ScheduleForm::Constant && moves {
         let message = format!(
             "`estimator.end` is {} and `estimator.schedule` is \"constant\", which stays at {}; expected \"linear\", \"cosine\" or \"inverse_sigmoid\"",
-            estimator.end, estimator.temperature
+            estimator.end, estimator.start
         );
         problems.push(found(place, &["estimator.end", "estimator.schedule"], message));
     }

@@ -11,7 +11,7 @@ use super::evaluation::EvalResults;
 use super::trace::broken;
 use super::training::TrainResults;
 use crate::error::Error;
-use crate::run_dir::{CONFIG, ENVIRONMENT, METRICS, RESULTS, read_jsonl};
+use crate::run_dir::{BEFORE, CONFIG, ENVIRONMENT, METRICS, RESULTS, read_jsonl};
 
 /// Name of the sampled rows of an evaluation.
 const TRACES: &str = "traces.jsonl";
@@ -122,14 +122,17 @@ fn read_results(path: &Path) -> Result<Option<Results>, Error> {
 }
 
 fn read_metrics(path: &Path) -> Result<Vec<ArmMetrics>, Error> {
-    let mut metrics = vec![ArmMetrics { name: None, records: read_jsonl(&path.join(METRICS))? }];
+    let records = |folder: &Path| -> Result<Vec<Value>, Error> {
+        Ok([read_jsonl(&folder.join(BEFORE))?, read_jsonl(&folder.join(METRICS))?].concat())
+    };
+    let mut metrics = vec![ArmMetrics { name: None, records: records(path)? }];
     // A run of one arm has no such folder.
     let entries = fs::read_dir(path.join(ARMS)).into_iter().flatten().flatten();
     let mut arms: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     arms.sort();
     for arm in arms {
         let name = arm.file_name().map(|name| name.to_string_lossy().into_owned());
-        metrics.push(ArmMetrics { name, records: read_jsonl(&arm.join(METRICS))? });
+        metrics.push(ArmMetrics { name, records: records(&arm)? });
     }
     metrics.retain(|arm| !arm.records.is_empty());
     Ok(metrics)

@@ -9,7 +9,7 @@ use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use soft_core::SoftPipeline;
-use soft_model::{Transformer, embedding_norms};
+use soft_model::Transformer;
 
 use super::base::Base;
 use super::checkpoint::{self, CheckpointWriter};
@@ -29,7 +29,7 @@ use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Quiet, say};
 use crate::results::ArmResult;
 use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
-use crate::run_dir::RunDir;
+use crate::run_dir::{BEFORE, RunDir};
 use crate::strategy::{Done, Evaluate, HeldOut, Job, SoftStrategy};
 
 /// One arm of a run.
@@ -80,11 +80,10 @@ impl Training<'_> {
                 Some(record) => adamw.load_record(record),
                 None => adamw,
             };
-            let token_norms = embedding_norms(&model);
             let learner = SoftLearner::new(model, self.setup()?);
             let rates = rates(&learner.model, config, before.steps)?;
             let learner = Learner::new(learner, optimizer, rates);
-            self.fit(learner, self.job(examples, data_crc32, before, token_norms)?)?
+            self.fit(learner, self.job(examples, data_crc32, before)?)?
         };
         self.results(&model, checkpoint.unwrap_or_default(), &done)
     }
@@ -182,13 +181,7 @@ impl Training<'_> {
         }
     }
 
-    fn job(
-        &self,
-        examples: Vec<Example>,
-        data_crc32: u32,
-        before: Done,
-        token_norms: [f64; 3],
-    ) -> Result<Job, Error> {
+    fn job(&self, examples: Vec<Example>, data_crc32: u32, before: Done) -> Result<Job, Error> {
         let config = self.config;
         let run_dir = self.dir.path();
         let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
@@ -196,7 +189,6 @@ impl Training<'_> {
             has_answers: examples.iter().any(|example| example.answer_from.is_some()),
             feed: StepFeed::new(config, examples, self.plan()?)?,
             entropy_beta: config.objective.entropy_over(config.train.steps),
-            token_norms,
             before,
             steps: config.train.steps,
             save_every: config.save.every,
@@ -207,7 +199,8 @@ impl Training<'_> {
             metrics: self.dir.metrics()?,
             save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
             evaluate: self.evaluation()?,
-            evaluate_first: matches!(self.problem, Problem::Examples { .. }),
+            before_file: matches!(self.problem, Problem::Examples { .. })
+                .then(|| run_dir.join(BEFORE)),
         })
     }
 

@@ -213,7 +213,7 @@ fn settings_that_contradict_are_refused() {
         ),
         (
             "[guidance]\nend = 0.0",
-            "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\" or \"cosine\"",
+            "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\", \"cosine\" or \"inverse_sigmoid\"",
         ),
         (
             "[train]\nschedule = \"cosine\"\nmin_lr = 1.0",
