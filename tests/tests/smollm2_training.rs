@@ -42,7 +42,7 @@ fn a_few_steps(runs: &Runs, config: &str, model: &Path) -> Option<PathBuf> {
         "eval.text_tokens=48".into(),
         "save.every=0".into(),
     ];
-    let loaded = Loader::new().file(&root(&format!("configs/{config}.toml"))).overrides(settings);
+    let loaded = Loader::new().file(root(&format!("configs/{config}.toml"))).overrides(settings);
     let resolved = loaded.load().unwrap_or_else(|error| panic!("{config}: {error}"));
     let trained = train(&resolved, &Device::flex(), &TrainOptions::default());
     Some(trained.unwrap_or_else(|error| panic!("{config}: {error}")).run_dir)

@@ -9,14 +9,17 @@ use soft_tests::device;
 use soft_tests::runs::{Runs, assert_same_outcome, checkpoint, metrics, series, tensors};
 use soft_train::run::Resume;
 
-fn weights(run: &Path, steps: u64) -> Vec<(String, Vec<u8>)> {
+/// Name and bytes of each tensor.
+type Weights = Vec<(String, Vec<u8>)>;
+
+fn weights(run: &Path, steps: u64) -> Weights {
     let file = checkpoint(run, steps as usize).join("model.safetensors");
     tensors(&file).into_iter().map(|(name, _, bytes)| (name, bytes)).collect()
 }
 
-fn changed(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) -> Vec<String> {
-    let differs = |(a, b): &(&(String, Vec<u8>), &(String, Vec<u8>))| a.1 != b.1;
-    a.iter().zip(b).filter(differs).map(|(a, _)| a.0.clone()).collect()
+fn changed(a: &Weights, b: &Weights) -> Vec<String> {
+    let pairs = a.iter().zip(b).filter(|(a, b)| a.1 != b.1);
+    pairs.map(|(a, _)| a.0.clone()).collect()
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! A whole run: from a resolved configuration to trained arms, checkpoints and a table.
 
 mod arm;
-mod base;
+mod base_model;
 mod checkpoint;
 mod forgetting;
 mod model;
 mod trained;
 
-pub use base::Base;
+pub use base_model::Base;
 pub use model::text_encoder;
 
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use soft_core::SoftPipeline;
 use soft_model::Transformer;
 
-use super::base::Base;
+use super::base_model::Base;
 use super::checkpoint::{self, CheckpointWriter};
 use super::forgetting::PlainText;
 use super::trained::rates;

@@ -8,7 +8,7 @@ use burn::optim::OptimizerRecord;
 use burn::tensor::{DType, Device};
 use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
-use super::base::Base;
+use super::base_model::Base;
 use super::trained::restrict;
 use super::{Problem, Resume};
 use crate::checkpoint_dir::{

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device};
 use soft_model::{ModelFiles, Transformer};
 
 use super::Problem;
-use super::base::Base;
+use super::base_model::Base;
 use super::trained::restrict;
 use crate::config::{Arm, Config};
 use crate::data::{Limits, TextEncoder};

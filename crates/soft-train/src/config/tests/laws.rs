@@ -231,7 +231,15 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
     names.sort();
     assert_eq!(
         names,
-        ["mnns-hard", "mnns-no-thought", "mnns-soft", "quickstart", "smollm2-thinking"]
+        [
+            "mnns-hard",
+            "mnns-no-thought",
+            "mnns-soft",
+            "quickstart",
+            "smollm2-gsm-lora",
+            "smollm2-gsm-prefix",
+            "smollm2-thinking",
+        ]
     );
 }
 

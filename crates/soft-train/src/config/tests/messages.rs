@@ -31,7 +31,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_key() {
         ),
         (
             "train.schedule.kind = 1",
-            "my.toml:1:7: `train.schedule` is { kind = 1 }; expected one of \"constant\", \"cosine\", \"linear\"",
+            "my.toml:1:7: `train.schedule` is { kind = 1 }; expected one of \"constant\", \"cosine\", \"linear\", \"wsd\"",
         ),
     ];
     for (text, expected) in cases {
