@@ -7,7 +7,8 @@ use serde_json::Value;
 use soft_model::{ModelFiles, Transformer};
 use soft_tests::runs::{Runs, checkpoint, metrics, read_json};
 use soft_tests::smollm2;
-use soft_train::config::Loader;
+use soft_train::config::{Loader, SpanKind};
+use soft_train::decoding::encode_prompt;
 use soft_train::run::{TrainOptions, train};
 
 /// The repository, and the data beside it.
@@ -75,6 +76,11 @@ fn low_rank_branches_and_prefixes_learn_to_think_with_new_tags_and_leave_the_mod
         let rows = files.weights.f32_values(embedding).expect("the embedding");
         let before = base.weights.f32_values(embedding).expect("the embedding");
         assert!(rows[..before.len()] == before[..], "{config}: so are the old tokens");
+        let soft = files.soft.clone().expect("how it was trained to think");
+        let loaded = Loader::new().model(soft).load().expect("its settings").config;
+        let prompt = encode_prompt(&loaded, &files, "What is 2 and 3?").expect("a prompt");
+        assert_eq!(prompt.last(), Some(&49152), "{config}: what is generated is its thought");
+        assert_eq!(loaded.think.span, SpanKind::Tags, "{config}: and then its answer");
         let trained = Transformer::open(&files, &Device::flex(), DType::F32).expect("it opens");
         assert_eq!(trained.prefix_len() > 0, config == "smollm2-gsm-prefix");
     }

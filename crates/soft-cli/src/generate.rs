@@ -26,7 +26,7 @@ const BATCH: usize = 16;
 pub(crate) fn run(arguments: &Generate, global: &Global) -> Result<(), Failure> {
     let prompts = read(arguments)?;
     let (files, resolved) = open(arguments, global)?;
-    let rows = prompts.iter().map(|prompt| encode(prompt, &files, resolved.config.generate.chat));
+    let rows = prompts.iter().map(|prompt| encode(prompt, &files, &resolved.config));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     check_lengths(&rows, files.context())?;
     let mut decoding = Decoding::new(&resolved.config, &files)?;

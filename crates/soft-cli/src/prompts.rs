@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use soft_model::ModelFiles;
+use soft_train::config::Config;
+use soft_train::decoding::encode_prompt;
 
 use crate::arguments::Generate;
 use crate::failure::Failure;
@@ -92,12 +94,17 @@ fn from_object(line: &str) -> Result<Prompt, (usize, String)> {
 ///
 /// # Errors
 /// Text for a model without a tokenizer, or a template or tokenizer that fails.
-pub(crate) fn encode(prompt: &Prompt, files: &ModelFiles, chat: bool) -> Result<Vec<u32>, Failure> {
+pub(crate) fn encode(
+    prompt: &Prompt,
+    files: &ModelFiles,
+    config: &Config,
+) -> Result<Vec<u32>, Failure> {
     match prompt {
         Prompt::Ids(ids) => Ok(ids.clone()),
-        Prompt::Text(text) => {
-            files.encode_prompt(text, chat).map_err(|error| or_ids(&error, "--prompt-ids"))
-        }
+        Prompt::Text(text) => encode_prompt(config, files, text).map_err(|error| match error {
+            soft_train::Error::Model(error) => or_ids(&error, "--prompt-ids"),
+            other => other.into(),
+        }),
     }
 }
 
@@ -126,6 +133,12 @@ fn or_ids(error: &soft_model::Error, flag: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn chat(chat: bool) -> Config {
+        let mut config = Config::default();
+        config.generate.chat = chat;
+        config
+    }
 
     /// A folder with a model of zeros, whose tokenizer puts token 0 before a text.
     fn with_template(template: &str) -> ModelFiles {
@@ -170,21 +183,21 @@ mod tests {
     fn nothing_is_added_to_a_rendered_chat() {
         let files = with_template("[{{ messages[0].content }}]");
         let prompt = Prompt::Text("a".into());
-        assert_eq!(encode(&prompt, &files, true), Ok(vec![2, 1, 3]));
-        assert_eq!(encode(&prompt, &files, false), Ok(vec![0, 1]));
+        assert_eq!(encode(&prompt, &files, &chat(true)), Ok(vec![2, 1, 3]));
+        assert_eq!(encode(&prompt, &files, &chat(false)), Ok(vec![0, 1]));
     }
 
     #[test]
     fn a_broken_template_fails_only_where_it_would_be_used() {
         let files = with_template("{% if %}");
         let prompt = Prompt::Text("a".into());
-        let Err(Failure::Message { text, code: 4 }) = encode(&prompt, &files, true) else {
+        let Err(Failure::Message { text, code: 4 }) = encode(&prompt, &files, &chat(true)) else {
             panic!("refused with code 4")
         };
         assert!(text.starts_with("chat template: syntax error"), "{text}");
         assert!(text.contains("generate.chat=false leaves the template out"), "{text}");
-        assert_eq!(encode(&prompt, &files, false), Ok(vec![0, 1]));
-        assert_eq!(encode(&Prompt::Ids(vec![3]), &files, true), Ok(vec![3]));
+        assert_eq!(encode(&prompt, &files, &chat(false)), Ok(vec![0, 1]));
+        assert_eq!(encode(&Prompt::Ids(vec![3]), &files, &chat(true)), Ok(vec![3]));
     }
 
     #[test]

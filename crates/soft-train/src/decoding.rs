@@ -134,6 +134,19 @@ impl Decoding {
 }
 
 /// How a row is divided into thoughts and an answer; none where all of it is a thought.
+/// The token ids of a prompt of text, put through the chat template where the configuration asks
+/// for it, and with the opening tag after it where the thought begins with what is generated.
+///
+/// # Errors
+/// A model without a tokenizer, a template or tokenizer that fails, or a tag that it splits.
+pub fn encode_prompt(config: &Config, files: &ModelFiles, text: &str) -> Result<Vec<u32>, Error> {
+    let mut ids = files.encode_prompt(text, config.generate.chat)?;
+    if config.think.begin {
+        ids.extend(tag(config, files, "think.open", &config.think.open)?);
+    }
+    Ok(ids)
+}
+
 fn thinking(config: &Config, files: &ModelFiles) -> Result<Option<Thinking>, Error> {
     let think = &config.think;
     let span = match think.span {

@@ -17,7 +17,7 @@ use super::extract::Extractor;
 use super::outcome::Outcome;
 use super::questions::Question;
 use crate::config::{Config, Control};
-use crate::decoding::Decoding;
+use crate::decoding::{Decoding, encode_prompt};
 use crate::error::Error;
 use crate::run_dir::{JsonlWriter, RESULTS, RunDir, read_jsonl};
 use crate::trace::{Context, Row};
@@ -213,7 +213,7 @@ impl<'a> Runner<'a> {
         let eval = &of.config.eval;
         let prompt = |question: &Question| {
             let text = format!("{}{}", question.text, eval.suffix);
-            of.files.encode_prompt(&text, of.config.generate.chat)
+            encode_prompt(of.config, of.files, &text)
         };
         let prompts = of.questions.iter().map(prompt).collect::<Result<Vec<_>, _>>()?;
         let context = of.files.context();

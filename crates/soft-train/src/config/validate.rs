@@ -29,6 +29,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(gate(config, place));
     found.extend(noisy_beams(config, place));
     found.extend(hidden_answer(config, place));
+    found.extend(begun_thought(config, place));
     found.extend(evaluation(config, place));
     found.extend(schedules(config, place));
     found.extend(stages(config, place));
@@ -225,6 +226,20 @@ fn noisy_beams(config: &Config, place: Place<'_>) -> Option<Found> {
             config.soft.noise.as_str()
         );
         found(place, &["search.kind", "soft.noise"], message)
+    })
+}
+
+/// A thought that is begun without a tag.
+fn begun_thought(config: &Config, place: Place<'_>) -> Option<Found> {
+    let think = &config.think;
+    let tagged = think.span == SpanKind::Tags && !think.open.is_empty();
+    (think.begin && !tagged).then(|| {
+        let message = format!(
+            "`think.begin` is true, `think.span` is {:?} and `think.open` is {:?}; expected \"tags\" and a tag to put after the prompt",
+            think.span.as_str(),
+            think.open
+        );
+        found(place, &["think.begin", "think.span", "think.open"], message)
     })
 }
 

@@ -15,8 +15,9 @@ use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
     newest_valid, prune, verify,
 };
-use crate::config::{Arm, Config, EstimatorKind};
+use crate::config::{Arm, Config, EstimatorKind, SoftInputs, SpanKind, TaskName};
 use crate::error::Error;
+use crate::example::Example;
 use crate::learner::trainable_parameters;
 use crate::strategy::Done;
 
@@ -64,7 +65,7 @@ impl CheckpointWriter {
             run_dir: run_dir.to_owned(),
             config: config.clone(),
             tokenizer,
-            soft_config: soft_config(config, arm, max_new),
+            soft_config: soft_config(config, arm, max_new, problem),
             data_crc32,
         })
     }
@@ -127,7 +128,7 @@ fn not_written(error: soft_model::Error) -> Error {
 }
 
 /// Settings that `soft generate --model CHECKPOINT` starts from: those the arm was trained for.
-fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
+fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>, problem: &Problem) -> String {
     let mut table = toml::Table::new();
     let soft = if arm == Arm::Soft {
         let mut soft = toml::Table::try_from(&config.soft).unwrap_or_default();
@@ -153,11 +154,25 @@ fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>) -> String {
         ])
     };
     table.insert("soft".to_owned(), soft.into());
+    if let (TaskName::Text, SoftInputs::Reasoning, Problem::Examples { train, .. }) =
+        (config.task.name, config.data.soft, problem)
+    {
+        let mut think = toml::Table::try_from(&config.think).unwrap_or_default();
+        think.insert("span".to_owned(), SpanKind::Tags.as_str().into());
+        think.insert("begin".to_owned(), train.iter().any(begins_with_its_thought).into());
+        table.insert("think".to_owned(), think.into());
+    }
     if let Some(max_new) = max_new {
         let generate = toml::Table::from_iter([("max_new".to_owned(), (max_new as i64).into())]);
         table.insert("generate".to_owned(), generate.into());
     }
     format!("# How the model of this checkpoint was trained to think.\n{table}")
+}
+
+/// Whether the opening tag is part of the prompt: it is not scored, so it is not learned.
+fn begins_with_its_thought(example: &Example) -> bool {
+    let first = example.soft.iter().position(|&soft| soft);
+    first.is_some_and(|first| first > 0 && example.weight[first - 1] == 0.0)
 }
 
 /// A checkpoint to go on from: the model, the optimizer's state, and what is done.

@@ -97,6 +97,8 @@ pub struct Think {
     pub open: String,
     /// Tag that ends a thought, one token of the tokenizer.
     pub close: String,
+    /// Put `think.open` after each prompt of text, so that what is generated begins with its thought, as in training on {"question", "reasoning", "answer"}.
+    pub begin: bool,
     /// Accept tags that the tokenizer splits into several tokens; they are matched on the tokens chosen.
     pub split_tags: bool,
     /// Positions of the span "first".
@@ -109,6 +111,7 @@ impl Default for Think {
             span: SpanKind::Everywhere,
             open: "<think>".into(),
             close: "</think>".into(),
+            begin: false,
             split_tags: false,
             first: 16,
         }
