@@ -435,3 +435,19 @@ fn a_fresh_low_rank_branch_changes_nothing() {
     adapted.set_low_rank(false);
     assert_eq!(logits(&base), logits(&adapted));
 }
+
+#[test]
+fn t18_a_loss_in_chunks_is_the_whole_loss() {
+    for family in [Family::Gpt2, Family::Llama] {
+        let model = model(family, DType::F64);
+        for rollout in [Parallel::TEACHER, Parallel { passes: 3, grad_passes: 2 }] {
+            let context = everything(GuidanceForm::Mix);
+            let whole = run(&rollout, &model, &ragged_batch(), &context);
+            for loss_chunk in [1, 4, 7] {
+                let context = StepContext { loss_chunk, ..context.clone() };
+                let parts = run(&rollout, &model, &ragged_batch(), &context);
+                assert_same(&model, &whole, &parts, 1e-9);
+            }
+        }
+    }
+}

@@ -58,6 +58,7 @@ impl StepFeed {
                 form: config.guidance.form.into(),
                 seed: config.run.seed,
                 dropout: config.model.dropout,
+                loss_chunk: train.loss_chunk,
                 ..StepContext::default()
             },
         })

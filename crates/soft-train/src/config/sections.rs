@@ -456,6 +456,8 @@ pub struct Train {
     /// Largest global norm of the gradients of a step; 0 is off.
     #[schemars(range(min = 0.0))]
     pub clip: f64,
+    /// Scored positions whose logits "teacher" and "parallel" rollouts hold at once: less memory with a large vocabulary; 0 is all of a batch.
+    pub loss_chunk: usize,
     /// Regular expressions: only parameters whose name one of them matches are trained; empty is all that are not frozen otherwise. Names are such as "layers.0.self_attn.q_proj.weight", "embed_tokens" and "norm.weight".
     pub only: Vec<String>,
     /// Factors of the learning rate, each "regular expression, then a factor", as in "low_rank.b 16"; of several that match a name the last one counts.
@@ -475,6 +477,7 @@ impl Default for Train {
             min_lr: 0.0,
             weight_decay: 0.01,
             clip: 1.0,
+            loss_chunk: 256,
             only: Vec::new(),
             rates: Vec::new(),
         }

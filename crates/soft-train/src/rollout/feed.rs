@@ -11,7 +11,7 @@ use crate::batch::{Batch, Place};
 /// Makes the inputs of one batch.
 pub(crate) struct Feed<'a> {
     pub(crate) batch: &'a Batch,
-    context: &'a StepContext,
+    pub(crate) context: &'a StepContext,
     /// What is watched on the way.
     pub(crate) observed: Observed,
 }

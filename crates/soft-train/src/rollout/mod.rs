@@ -34,6 +34,8 @@ pub struct StepContext {
     pub sweep: Option<Schedule>,
     /// Whether to look where the mixtures lie: as dear as one more output head.
     pub locate: bool,
+    /// Places whose logits full-width passes hold at once for the loss; 0 is all of them.
+    pub loss_chunk: usize,
     /// Seed of the run: noise, coins and drop-out are functions of it.
     pub seed: u64,
     /// Optimizer step.

@@ -1,7 +1,7 @@
 //! Full-width passes: teacher forcing, and Jacobi iteration towards the recurrence.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_core::Distribution;
 use soft_model::{Dropout, Transformer};
@@ -43,28 +43,30 @@ impl Parallel {
         loss: &BatchLoss<'_>,
         context: &StepContext,
     ) -> LossParts {
-        self.run(model, loss, context, &Feed::new(loss.batch, context))
+        let feed = Feed::new(loss.batch, context);
+        let (hidden, scored) = self.scored(model, loss, &feed);
+        loss.parts(model.output_head().logits(hidden), &scored)
     }
 
-    fn run(
+    /// Hidden states `[places, d_model]` of the last pass that predict what the loss needs, and
+    /// these places: nothing as wide as the vocabulary is made of the others.
+    fn scored(
         &self,
         model: &Transformer,
         loss: &BatchLoss<'_>,
-        context: &StepContext,
         feed: &Feed<'_>,
-    ) -> LossParts {
-        let scored = loss.batch.places(1..loss.batch.columns() + 1, |row, position| {
-            loss.counts(Place { row, position })
-        });
+    ) -> (Tensor<2>, Vec<Place>) {
+        let width = loss.batch.columns();
+        let counts = |row, position| loss.counts(Place { row, position });
+        let scored = loss.batch.places(1..width + 1, counts);
         let run = Run {
             feed,
-            dropout: context.dropout(loss.batch),
-            soft: loss.batch.soft_inputs(1..loss.batch.columns()),
-            width: loss.batch.columns(),
+            dropout: feed.context.dropout(loss.batch),
+            soft: loss.batch.soft_inputs(1..width),
+            width,
         };
         let hidden = self.last_hidden(&run, model);
-        let logits = model.output_head().logits(predictions(hidden, &scored, 0, run.width));
-        loss.parts(logits, &scored)
+        (predictions(hidden, &scored, 0, width), scored)
     }
 
     fn last_hidden(&self, run: &Run<'_>, model: &Transformer) -> Tensor<2> {
@@ -94,10 +96,54 @@ impl Rollout for Parallel {
         context: &StepContext,
     ) -> Differentiated {
         let feed = Feed::new(loss.batch, context);
-        let parts = self.run(model, loss, context, &feed);
-        let gradients = GradientsParams::from_grads(parts.loss.backward(), model);
+        let (hidden, scored) = self.scored(model, loss, &feed);
+        let (gradients, parts) = match context.loss_chunk {
+            chunk if chunk > 0 && chunk < scored.len() => {
+                in_chunks(model, loss, hidden, &scored, chunk)
+            }
+            _ => {
+                let parts = loss.parts(model.output_head().logits(hidden), &scored);
+                (GradientsParams::from_grads(parts.loss.backward(), model), parts)
+            }
+        };
         Differentiated::new(gradients, parts, feed.observed.sums(&model.embedding()))
     }
+}
+
+/// Gradients of a loss whose logits are made, differentiated and dropped `chunk` places at a time:
+/// the gradient of the hidden states is put together first, and the blocks see it once.
+///
+/// # Shapes
+/// - hidden: `[places, d_model]`
+fn in_chunks(
+    model: &Transformer,
+    loss: &BatchLoss<'_>,
+    hidden: Tensor<2>,
+    places: &[Place],
+    chunk: usize,
+) -> (GradientsParams, LossParts) {
+    let mut reduced = GradientsAccumulator::new();
+    let mut total = BatchLoss::nothing(&model.device().inner(), model.dtype());
+    let mut gradient = Vec::new();
+    for (index, places) in places.chunks(chunk).enumerate() {
+        let rows = hidden.clone().inner().narrow(0, index * chunk, places.len());
+        let rows: Tensor<2> = Tensor::from_inner(rows).require_grad();
+        // A head of its own: what a backward pass has used is gone.
+        let parts = loss.parts(model.output_head().logits(rows.clone()), places);
+        let mut grads = parts.loss.backward();
+        gradient.push(rows.grad_remove(&mut grads).unwrap_or_else(|| rows.inner().zeros_like()));
+        reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+        total = total.plus(LossParts {
+            loss: parts.loss.inner(),
+            cross_entropy: parts.cross_entropy.inner(),
+            answer: parts.answer.inner(),
+            entropy: parts.entropy.inner(),
+        });
+    }
+    let gradient = Tensor::from_inner(Tensor::cat(gradient, 0));
+    let grads = (hidden * gradient).sum().backward();
+    reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+    (reduced.grads(), total)
 }
 
 /// What the passes of one batch share.
