@@ -7,6 +7,7 @@ our time divided by the peer's. llama.cpp computes with 4-bit weights and 8-bit 
 transformers with f32 weights, so the three do not do the same work.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -32,7 +33,7 @@ class Ours:
     name = "soft (f32)"
 
     def step(self, batch):
-        program = ROOT / "target" / "debug" / "bench-generate"
+        program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "bench-generate"
         out = subprocess.run(
             [program, "--greedy", str(batch), str(STEPS)],
             check=True, capture_output=True, text=True, env={"RAYON_NUM_THREADS": str(THREADS)},

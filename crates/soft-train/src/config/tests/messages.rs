@@ -366,3 +366,41 @@ fn training_without_a_task_is_refused() {
     assert_eq!(text.require_training().unwrap_err().to_string(), expected);
     assert_eq!(load("[task]\nname = \"mnns\"").unwrap().require_training(), Ok(()));
 }
+
+#[test]
+fn settings_of_a_training_that_contradict_are_refused_with_what_was_expected() {
+    let cases = [
+        (
+            "rollout.stages = [\"teacher\", \"parallel\"]",
+            "\"teacher\"; expected a kind and its steps",
+        ),
+        (
+            "[rollout]\nkind = \"parallel\"\nstages = [\"teacher 5\", \"sequential\"]",
+            "`rollout.stages` names the kinds; expected one of the two",
+        ),
+        (
+            "estimator.kind = \"gumbel\"\nsoft.noise = \"gumbel\"",
+            "expected \"none\" and \"mixture\": the estimator draws itself",
+        ),
+        (
+            "estimator.kind = \"straight_through\"\nsoft.temperature = 0.0",
+            "leaves nothing to draw; expected a temperature above 0",
+        ),
+        ("estimator.end = 0.5", "`estimator.schedule` is \"constant\", which stays at 1"),
+        ("objective.entropy_start = 0.5", "`objective.entropy_schedule` is \"constant\""),
+        ("train.schedule = \"wsd\"", "expected a decay over 0 with \"wsd\""),
+        ("train.decay = 5", "expected a decay over 0 with \"wsd\", and 0 with the others"),
+        (
+            "train = {schedule = \"wsd\", steps = 10, warmup = 6, decay = 5}",
+            "are 11 steps together, of 10 in `train.steps`",
+        ),
+        ("train.only = [\"(\"]", "`train.only` holds \"(\", which is no regular expression"),
+        ("train.rates = [\"mlp fast\"]", "expected a regular expression and a factor"),
+        ("model.new_tokens = [\"<think>\"]", "expected a model with a tokenizer to add them to"),
+        ("think.begin = true", "expected \"tags\" and a tag to put after the prompt"),
+    ];
+    for (text, expected) in cases {
+        let found = message(text);
+        assert!(found.contains(expected), "{text}\n{found}");
+    }
+}
