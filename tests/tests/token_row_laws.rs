@@ -119,6 +119,15 @@ fn a_new_token_takes_a_mean_share_and_leaves_the_other_logits_alone() {
             assert!(after[20..].iter().all(|score| (score - mean).abs() < 0.1), "{after:?} {mean}");
             assert_ne!(after[20], after[21], "no two new tokens are the same");
         }
+        let fresh = plain.clone().with_fresh_rows(&[7], 5).expect("a row that it has");
+        let same = values(fresh.logits(fresh.embed(&ids, 1)));
+        for (before, after) in before.chunks(20).zip(same.chunks(20)) {
+            let mean = before.iter().sum::<f64>() / 20.0;
+            for (id, (before, after)) in before.iter().zip(after).enumerate() {
+                let expected = if id == 7 { mean } else { *before };
+                assert!((expected - after).abs() < 0.1, "token {id}: {after}, not {expected}");
+            }
+        }
         assert!(grown.with_vocabulary(22, 5).with_trained_rows(&[20, 21]).is_ok());
         assert_eq!(plain.with_vocabulary(3, 5).config().vocab_size, 20, "it never shrinks");
     }

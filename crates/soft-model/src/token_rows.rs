@@ -9,7 +9,7 @@ use crate::linear::Linear;
 use crate::{Error, Transformer};
 
 /// Stream of the first new row: away from those of the base model and of what is added to it.
-const FIRST_STREAM: u32 = 3 << 24;
+const FIRST_STREAM: u32 = 4 << 24;
 
 /// Rows of `E`, and of an output head of its own, that are parameters apart from the frozen rest.
 ///
@@ -73,6 +73,35 @@ impl Transformer {
         self
     }
 
+    /// The model with fresh rows for tokens that it had a row for and never used, as the padding of
+    /// a vocabulary has them: as [`Self::with_vocabulary`] makes new ones.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn with_fresh_rows(mut self, token_ids: &[u32], seed: u64) -> Result<Self, Error> {
+        let mut ids = token_ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        self.check_ids(&ids)?;
+        if ids.is_empty() {
+            return Ok(self);
+        }
+        let device = self.embedding.val().device();
+        let trained = self.embedding.is_require_grad();
+        let fresh = |matrix: Tensor<2>, stream: u32| {
+            let rows = new_rows(&matrix, ids.len(), seed, stream);
+            let places = int_tensor(&ids, [ids.len()], &matrix.device());
+            split(matrix, &ids).0.select_assign(0, places, rows, IndexingUpdateOp::Add)
+        };
+        let embedding = fresh(self.embedding.val().detach(), FIRST_STREAM + 2);
+        self.embedding = on(&device, embedding).set_require_grad(trained);
+        self.head = self.head.map(|head| {
+            let weight = fresh(head.weight.val().detach().transpose(), FIRST_STREAM + 3);
+            Linear { weight: on(&device, weight.transpose()).set_require_grad(trained), ..head }
+        });
+        Ok(self)
+    }
+
     /// Makes the embeddings of some tokens, and their rows of an output head, parameters of their
     /// own that are trained where the rest is frozen. The model computes the same as before.
     ///
@@ -114,7 +143,9 @@ impl Transformer {
     /// Flows to the weights, to the embedding, and to its trained rows where there are some.
     pub fn mix(&self, pipeline: &SoftPipeline, fed: Distribution) -> Tensor<2> {
         match &self.token_rows {
-            Some(rows) if pipeline.config().norm_match == NormMatch::None => {
+            // The norm of a token's row is asked for by one way of matching only.
+            Some(rows) if pipeline.config().norm_match != NormMatch::Rms => {
+                let fed = fed.matched(pipeline.config().norm_match, &self.embedding.val());
                 let own = rows.weights_in(&fed).matmul(rows.embedding.val());
                 fed.mix(self.embedding.val()) + own
             }

@@ -135,13 +135,18 @@ impl Decoding {
 
 /// How a row is divided into thoughts and an answer; none where all of it is a thought.
 /// The token ids of a prompt of text, put through the chat template where the configuration asks
-/// for it, and with the opening tag after it where the thought begins with what is generated.
+/// for it, and with the opening tag after it where the thought begins with what is generated and the
+/// template has not put it there.
 ///
 /// # Errors
 /// A model without a tokenizer, a template or tokenizer that fails, or a tag that it splits.
 pub fn encode_prompt(config: &Config, files: &ModelFiles, text: &str) -> Result<Vec<u32>, Error> {
     let mut ids = files.encode_prompt(text, config.generate.chat)?;
-    if config.think.begin {
+    let begun = |ids: &[u32]| {
+        let tokenizer = files.tokenizer.as_ref();
+        tokenizer.is_some_and(|it| it.decode(ids).trim_end().ends_with(&config.think.open))
+    };
+    if config.think.begin && !begun(&ids) {
         ids.extend(tag(config, files, "think.open", &config.think.open)?);
     }
     Ok(ids)

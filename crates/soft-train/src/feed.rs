@@ -75,6 +75,11 @@ impl StepFeed {
         if self.is_teacher(step) { 1.0 } else { self.guidance.at(step) }
     }
 
+    /// Whether the clamp has a say at a step.
+    pub(crate) fn clamps(&self, step: usize) -> bool {
+        self.context.form == soft_core::GuidanceForm::Clamp && self.guidance(step) < 1.0
+    }
+
     fn is_teacher(&self, step: usize) -> bool {
         self.plan.kind_at(step) == RolloutKind::Teacher
     }

@@ -5,6 +5,7 @@ mod base_model;
 mod checkpoint;
 mod forgetting;
 mod model;
+mod soft_config;
 mod trained;
 
 pub use base_model::Base;
@@ -130,6 +131,7 @@ pub fn check(resolved: &Resolved) -> Result<(), Error> {
 fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
     resolved.require_training()?;
     soft_core::SoftPipeline::new(resolved.config.soft.pipeline())?;
+    forgetting::PlainText::open(&resolved.config)?;
     Problem::open(&resolved.config)
 }
 

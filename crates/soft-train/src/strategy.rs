@@ -305,11 +305,13 @@ impl Steps<'_> {
             "entropy": value(metric_name::ENTROPY),
             "entropy_beta": job.entropy_beta.at(done.steps - 1),
             "guidance": guidance,
-            "guidance/clamped": value(metric_name::CLAMPED),
             "grad_norm": figures.grad_norm,
             "learning_rate": learning_rate,
             "num_tokens": done.tokens,
         });
+        if job.feed.clamps(done.steps - 1) {
+            line["guidance/clamped"] = value(metric_name::CLAMPED).into();
+        }
         let located = figures.located();
         if let Some([norm, distance]) = located {
             line["mixture/norm"] = norm.into();

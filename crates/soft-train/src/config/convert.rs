@@ -123,13 +123,7 @@ impl Guidance {
     /// own the schedule reaches `end` at the last of `train_steps` steps.
     #[must_use]
     pub fn schedule_over(&self, train_steps: usize) -> Schedule {
-        Schedule {
-            kind: self.schedule.into(),
-            start: self.start,
-            end: self.end,
-            hold: self.hold,
-            steps: length(self.steps, self.hold, train_steps),
-        }
+        schedule(self.schedule, [self.start, self.end], [self.hold, self.steps], train_steps)
     }
 }
 
@@ -137,13 +131,13 @@ impl Estimator {
     /// The temperature of the relaxed draw as a function of the step, counted from 0.
     #[must_use]
     pub fn temperature_over(&self, train_steps: usize) -> Schedule {
-        Schedule {
-            kind: self.schedule.into(),
-            start: self.start,
-            end: self.end,
-            hold: self.hold,
-            steps: length(self.steps, self.hold, train_steps),
-        }
+        schedule(self.schedule, [self.start, self.end], [self.hold, self.steps], train_steps)
+    }
+
+    /// The temperature of the last step.
+    #[must_use]
+    pub fn last_temperature(&self, train_steps: usize) -> f64 {
+        self.temperature_over(train_steps).at(train_steps.saturating_sub(1))
     }
 
     /// The estimator of a step whose relaxed draw has this temperature.
@@ -168,20 +162,23 @@ impl Objective {
         if self.entropy_schedule == ScheduleForm::Constant {
             return Schedule::constant(self.entropy_beta);
         }
-        Schedule {
-            kind: self.entropy_schedule.into(),
-            start: self.entropy_start,
-            end: self.entropy_beta,
-            hold: self.entropy_hold,
-            steps: length(self.entropy_steps, self.entropy_hold, train_steps),
-        }
+        let ends = [self.entropy_start, self.entropy_beta];
+        let lengths = [self.entropy_hold, self.entropy_steps];
+        schedule(self.entropy_schedule, ends, lengths, train_steps)
     }
 }
 
-/// Steps of a schedule: `steps`, or where that is 0 those that reach the last step of a training.
-fn length(steps: usize, hold: usize, train_steps: usize) -> usize {
+/// A change from the first end to the second within `steps`, or where that is 0 by the last step of
+/// a training.
+fn schedule(
+    form: ScheduleForm,
+    [start, end]: [f64; 2],
+    [hold, steps]: [usize; 2],
+    train_steps: usize,
+) -> Schedule {
     let rest = train_steps.saturating_sub(hold + 1).max(1);
-    if steps == 0 { rest } else { steps }
+    let steps = if steps == 0 { rest } else { steps };
+    Schedule { kind: form.into(), start, end, hold, steps }
 }
 
 impl From<ScheduleForm> for ScheduleKind {

@@ -254,6 +254,10 @@ fn hidden_answer(config: &Config, place: Place<'_>) -> Option<Found> {
 fn evaluation(config: &Config, place: Place<'_>) -> Vec<Found> {
     let eval = &config.eval;
     let mut problems = repeated("eval.controls", &eval.controls, place);
+    if config.task.name == TaskName::Mnns && !eval.text.as_slice().is_empty() {
+        let message = "`eval.text` is set and `task.name` is \"mnns\", whose vocabulary has no words; expected the task \"text\" or \"ids\", or no text";
+        problems.push(found(place, &["eval.text", "task.name"], message.into()));
+    }
     match (eval.extract, eval.pattern.is_empty()) {
         (ExtractKind::Regex, true) => {
             let message = "`eval.extract` is \"regex\" and `eval.pattern` is empty; expected a regular expression";

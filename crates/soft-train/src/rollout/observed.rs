@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Tensor;
 use soft_core::Distribution;
-use soft_model::nearest_tokens;
+use soft_model::{Transformer, nearest_tokens};
 
 use crate::batch::Place;
 
@@ -53,11 +53,8 @@ impl Observed {
         self.mixtures.borrow_mut().push((places.to_vec(), mixtures));
     }
 
-    /// The sums.
-    ///
-    /// # Shapes
-    /// - embedding: `[vocab, d_model]`
-    pub(crate) fn sums(&self, embedding: &Tensor<2>) -> FedInputs {
+    /// The sums; the embedding is taken only where mixtures are to be located.
+    pub(crate) fn sums(&self, model: &Transformer) -> FedInputs {
         let clamped = self.clamped.borrow().values().filter(|&&acts| acts).count() as f64;
         let mut sums = FedInputs { clamped, ..FedInputs::default() };
         let mixtures = self.mixtures.borrow();
@@ -66,7 +63,7 @@ impl Observed {
         }
         let rows = mixtures.iter().map(|(_, rows)| rows.clone()).collect();
         let places = mixtures.iter().flat_map(|(places, _)| places);
-        let found = nearest_tokens(&Tensor::cat(rows, 0), &embedding.clone().detach());
+        let found = nearest_tokens(&Tensor::cat(rows, 0), &model.embedding().detach());
         let mut seen = BTreeSet::new();
         let latest: Vec<_> = places.zip(found).collect();
         for (place, at) in latest.into_iter().rev() {

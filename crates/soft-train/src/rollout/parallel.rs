@@ -106,7 +106,7 @@ impl Rollout for Parallel {
                 (GradientsParams::from_grads(parts.loss.backward(), model), parts)
             }
         };
-        Differentiated::new(gradients, parts, feed.observed.sums(&model.embedding()))
+        Differentiated::new(gradients, parts, feed.observed.sums(model))
     }
 }
 

@@ -90,7 +90,7 @@ impl Rollout for Sequential {
                 entering = entering.or(Some(found.after));
             }
         }
-        let fed = run.feed.observed.sums(&model.embedding());
+        let fed = run.feed.observed.sums(model);
         Differentiated::new(accumulator.grads(), parts, fed)
     }
 }

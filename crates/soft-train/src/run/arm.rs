@@ -11,7 +11,6 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use soft_core::SoftPipeline;
 use soft_model::Transformer;
 
-use super::base_model::Base;
 use super::checkpoint::{self, CheckpointWriter};
 use super::forgetting::PlainText;
 use super::trained::rates;
@@ -221,8 +220,11 @@ impl Training<'_> {
             }
             Problem::Examples { valid, .. } => {
                 let valid = limited(valid, limit).to_vec();
-                let text = self.plain_text()?;
-                let context = StepContext { pipeline, seed, ..StepContext::default() };
+                let text = PlainText::open(self.config)?;
+                // As it is fed once it is trained.
+                let estimator = &self.config.estimator;
+                let estimator = estimator.at(estimator.last_temperature(self.config.train.steps));
+                let context = StepContext { pipeline, estimator, seed, ..StepContext::default() };
                 Ok(Box::new(move |model| {
                     let mut figures = Vec::new();
                     if !valid.is_empty() {
@@ -242,17 +244,6 @@ impl Training<'_> {
                 }))
             }
         }
-    }
-
-    /// The text of the forgetting meter.
-    fn plain_text(&self) -> Result<Option<PlainText>, Error> {
-        if self.config.eval.text.as_slice().is_empty() {
-            return Ok(None);
-        }
-        let base = Base::open(self.config)?;
-        let tokenizer = base.as_ref().and_then(|base| base.files.tokenizer.as_ref());
-        let context = base.as_ref().map(|base| base.files.context());
-        PlainText::open(self.config, tokenizer, context)
     }
 
     fn results(

@@ -15,6 +15,8 @@ pub struct Base {
     pub files: ModelFiles,
     /// Ids of the new tokens, those that it had already included.
     pub new_ids: Vec<u32>,
+    /// Those of them that the tokenizer did not have.
+    fresh_ids: Vec<u32>,
     /// Rows of its embedding, with those of the new tokens.
     pub vocab_size: usize,
 }
@@ -31,15 +33,21 @@ impl Base {
         // ends a generation.
         files.config.eos_ids = files.generation.eos_ids.clone();
         let mut vocab_size = files.config.vocab_size;
-        let mut new_ids = Vec::new();
+        let (mut new_ids, mut fresh_ids) = (Vec::new(), Vec::new());
         if !config.model.new_tokens.is_empty() {
             files.require_tokenizer()?;
             if let Some(tokenizer) = &mut files.tokenizer {
+                let known = tokenizer.vocab_len() as u32;
+                let had = |token: &String| tokenizer.token_id(token);
+                let had: Vec<Option<u32>> = config.model.new_tokens.iter().map(had).collect();
                 new_ids = tokenizer.add_tokens(&config.model.new_tokens)?;
+                let fresh = new_ids.iter().zip(had).filter(|(_, had)| had.is_none());
+                fresh_ids = fresh.map(|(id, _)| *id).collect();
+                debug_assert!(fresh_ids.iter().all(|&id| id >= known), "new ids are appended");
                 vocab_size = vocab_size.max(tokenizer.vocab_len());
             }
         }
-        Ok(Some(Self { files, new_ids, vocab_size }))
+        Ok(Some(Self { files, new_ids, fresh_ids, vocab_size }))
     }
 
     /// The model, with a row for each new token.
@@ -48,6 +56,9 @@ impl Base {
     /// Tensors that cannot be read.
     pub(super) fn model(&self, seed: u64, device: &Device) -> Result<Transformer, Error> {
         let model = Transformer::open(&self.files, device, DType::F32)?;
-        Ok(model.with_vocabulary(self.vocab_size, seed))
+        // A padded vocabulary has rows for some of them that were never trained.
+        let rows = self.files.config.vocab_size as u32;
+        let unused: Vec<u32> = self.fresh_ids.iter().copied().filter(|&id| id < rows).collect();
+        Ok(model.with_fresh_rows(&unused, seed)?.with_vocabulary(self.vocab_size, seed))
     }
 }

@@ -9,15 +9,15 @@ use burn::tensor::{DType, Device};
 use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
 use super::base_model::Base;
+use super::soft_config::soft_config;
 use super::trained::restrict;
 use super::{Problem, Resume};
 use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
     newest_valid, prune, verify,
 };
-use crate::config::{Arm, Config, EstimatorKind, SoftInputs, SpanKind, TaskName};
+use crate::config::{Arm, Config};
 use crate::error::Error;
-use crate::example::Example;
 use crate::learner::trainable_parameters;
 use crate::strategy::Done;
 
@@ -61,11 +61,16 @@ impl CheckpointWriter {
             }
             (Problem::Examples { .. }, None) => (Vocabulary::Model(None), None),
         };
+        let known = match &tokenizer {
+            Vocabulary::Model(Some(tokenizer)) => Some(&**tokenizer),
+            _ => None,
+        };
+        let soft_config = soft_config(config, arm, max_new, problem, known);
         Ok(Self {
             run_dir: run_dir.to_owned(),
             config: config.clone(),
             tokenizer,
-            soft_config: soft_config(config, arm, max_new, problem),
+            soft_config,
             data_crc32,
         })
     }
@@ -125,54 +130,6 @@ fn not_written(error: soft_model::Error) -> Error {
         soft_model::Error::Io { path, source } => Error::Disk { path, source },
         other => other.into(),
     }
-}
-
-/// Settings that `soft generate --model CHECKPOINT` starts from: those the arm was trained for.
-fn soft_config(config: &Config, arm: Arm, max_new: Option<usize>, problem: &Problem) -> String {
-    let mut table = toml::Table::new();
-    let soft = if arm == Arm::Soft {
-        let mut soft = toml::Table::try_from(&config.soft).unwrap_or_default();
-        soft.insert("mode".to_owned(), "soft".into());
-        let relaxation = config.estimator.temperature_over(config.train.steps);
-        match config.estimator.kind {
-            EstimatorKind::Exact => {}
-            // What is fed is a relaxed draw then, and one token below.
-            EstimatorKind::Gumbel => {
-                let last = relaxation.at(config.train.steps.saturating_sub(1));
-                soft.insert("noise".to_owned(), "gumbel".into());
-                soft.insert("noise_temperature".to_owned(), last.into());
-            }
-            EstimatorKind::StraightThrough | EstimatorKind::RaoBlackwell => {
-                soft.insert("mode".to_owned(), "hard".into());
-            }
-        }
-        soft
-    } else {
-        toml::Table::from_iter([
-            ("mode".to_owned(), "hard".into()),
-            ("temperature".to_owned(), 0.0.into()),
-        ])
-    };
-    table.insert("soft".to_owned(), soft.into());
-    if let (TaskName::Text, SoftInputs::Reasoning, Problem::Examples { train, .. }) =
-        (config.task.name, config.data.soft, problem)
-    {
-        let mut think = toml::Table::try_from(&config.think).unwrap_or_default();
-        think.insert("span".to_owned(), SpanKind::Tags.as_str().into());
-        think.insert("begin".to_owned(), train.iter().any(begins_with_its_thought).into());
-        table.insert("think".to_owned(), think.into());
-    }
-    if let Some(max_new) = max_new {
-        let generate = toml::Table::from_iter([("max_new".to_owned(), (max_new as i64).into())]);
-        table.insert("generate".to_owned(), generate.into());
-    }
-    format!("# How the model of this checkpoint was trained to think.\n{table}")
-}
-
-/// Whether the opening tag is part of the prompt: it is not scored, so it is not learned.
-fn begins_with_its_thought(example: &Example) -> bool {
-    let first = example.soft.iter().position(|&soft| soft);
-    first.is_some_and(|first| first > 0 && example.weight[first - 1] == 0.0)
 }
 
 /// A checkpoint to go on from: the model, the optimizer's state, and what is done.

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use soft_model::{Tokenizer, Transformer, score};
+use soft_model::{Transformer, score};
 
+use super::base_model::Base;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -21,20 +22,18 @@ impl PlainText {
     ///
     /// # Errors
     /// A file that cannot be read or is no UTF-8, no tokenizer, or less than two tokens of text.
-    pub(super) fn open(
-        config: &Config,
-        tokenizer: Option<&Tokenizer>,
-        context: Option<usize>,
-    ) -> Result<Option<Self>, Error> {
+    pub(super) fn open(config: &Config) -> Result<Option<Self>, Error> {
         let files = config.eval.text.as_slice();
         if files.is_empty() {
             return Ok(None);
         }
-        let tokenizer = tokenizer.ok_or_else(|| Error::Config {
-            report: "`eval.text` is set, and the model of `model.path` has no tokenizer to read \
-                     it with; expected a model with one, or no text"
-                .into(),
-        })?;
+        let base = Base::open(config)?;
+        let tokenizer = base.as_ref().and_then(|base| base.files.tokenizer.as_ref());
+        let (Some(base), Some(tokenizer)) = (&base, tokenizer) else {
+            let report = "`eval.text` is set, and there is no tokenizer to read it with; expected \
+                          a `model.path` with one, or no text";
+            return Err(Error::Config { report: report.into() });
+        };
         let mut ids: Vec<u32> = Vec::new();
         for file in files {
             let text = fs::read_to_string(file).map_err(|error| Error::Data {
@@ -44,9 +43,15 @@ impl PlainText {
         }
         ids.truncate(config.eval.text_tokens);
         let bos = tokenizer.bos_id();
-        let room = WINDOW.min(context.unwrap_or(WINDOW)) - usize::from(bos.is_some());
+        let added = config.prefix.tokens + config.prompt.tokens + usize::from(bos.is_some());
+        let room = WINDOW.min(base.files.context()).saturating_sub(added);
+        if room < 2 {
+            let report =
+                format!("`eval.text`: {room} positions are left for it, expected 2 or more");
+            return Err(Error::Data { report });
+        }
         let windows: Vec<Vec<u32>> = ids
-            .chunks(room.max(2))
+            .chunks(room)
             .map(|window| bos.into_iter().chain(window.iter().copied()).collect())
             .filter(|window: &Vec<u32>| window.len() > 1)
             .collect();

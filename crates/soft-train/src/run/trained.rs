@@ -1,7 +1,7 @@
 //! Which parameters of a model are trained, and how fast.
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::module::{ModuleVisitor, Param, ParamGroup};
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 use soft_model::Transformer;
@@ -20,8 +20,14 @@ pub(super) fn restrict(
     config: &Config,
     new_ids: &[u32],
 ) -> Result<Transformer, Error> {
-    let frozen = !trained(&model).iter().any(|name| name == "embed_tokens");
+    let before = names(&model);
+    let frozen = !before.iter().any(|name| name == "embed_tokens");
     let only = patterns(&config.train.only)?;
+    for (pattern, text) in only.iter().zip(&config.train.only) {
+        if !before.iter().any(|name| pattern.is_match(name)) {
+            return Err(no_such("train.only", text, &before));
+        }
+    }
     let freezes = !only.is_empty() && !only.iter().any(|only| only.is_match("embed_tokens"));
     let model = match !new_ids.is_empty() && (frozen || freezes) {
         true => model.with_trained_rows(new_ids)?,
@@ -29,12 +35,6 @@ pub(super) fn restrict(
     };
     if only.is_empty() {
         return Ok(model);
-    }
-    let names = trained(&model);
-    for (pattern, text) in only.iter().zip(&config.train.only) {
-        if !names.iter().any(|name| pattern.is_match(name)) {
-            return Err(no_such("train.only", text, &names));
-        }
     }
     // The rows of new tokens would never be learned otherwise.
     let keep = |name: &str| {
@@ -55,23 +55,26 @@ pub(super) fn rates(
 ) -> Result<ModuleLrScheduler, Error> {
     let rate = LearningRate::new(&config.train, step);
     let mut scheduler = ModuleLrScheduler::new(rate);
-    let names = model.parameter_names();
+    let trained = trained(model);
     for (pattern, factor) in
         config.train.rate_factors().map_err(|report| Error::Config { report })?
     {
         let ids: Vec<_> =
-            names.iter().filter(|(_, name)| pattern.is_match(name)).map(|(id, _)| *id).collect();
+            trained.iter().filter(|(_, name)| pattern.is_match(name)).map(|(id, _)| *id).collect();
         if ids.is_empty() {
-            let names: Vec<String> = names.iter().map(|(_, name)| name.clone()).collect();
-            return Err(no_such("train.rates", pattern.as_str(), &names));
+            return Err(no_such("train.rates", pattern.as_str(), &names(model)));
         }
         scheduler = scheduler.with_group(ParamGroup::from_ids(ids), rate.times(factor));
     }
     Ok(scheduler)
 }
 
-/// Names of the parameters that are trained.
-pub(super) fn trained(model: &Transformer) -> Vec<String> {
+fn names(model: &Transformer) -> Vec<String> {
+    trained(model).into_iter().map(|(_, name)| name).collect()
+}
+
+/// The parameters that are trained, with their names.
+fn trained(model: &Transformer) -> Vec<(ParamId, String)> {
     struct Trained(Vec<bool>);
     impl ModuleVisitor for Trained {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -79,9 +82,9 @@ pub(super) fn trained(model: &Transformer) -> Vec<String> {
         }
     }
     let mut flags = Trained(Vec::new());
-    burn::module::Module::visit(model, &mut flags);
-    let names = model.parameter_names().into_iter().zip(flags.0);
-    names.filter(|(_, trained)| *trained).map(|((_, name), _)| name).collect()
+    model.visit(&mut flags);
+    let named = model.parameter_names().into_iter().zip(flags.0);
+    named.filter(|(_, trained)| *trained).map(|(named, _)| named).collect()
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<Regex>, Error> {

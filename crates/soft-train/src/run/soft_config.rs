@@ -1,0 +1,160 @@
+//! The settings that a checkpoint gives to generation: those that its model was trained for.
+
+use soft_model::Tokenizer;
+use toml::{Table, Value};
+
+use super::Problem;
+use crate::config::{Arm, Config, EstimatorKind, SoftInputs, SpanKind, TaskName};
+use crate::example::Example;
+
+/// Text of a checkpoint's `soft_config.toml`.
+pub(super) fn soft_config(
+    config: &Config,
+    arm: Arm,
+    max_new: Option<usize>,
+    problem: &Problem,
+    tokenizer: Option<&Tokenizer>,
+) -> String {
+    let mut table = Table::new();
+    let thinks = arm == Arm::Soft && has_thoughts(config, problem);
+    table.insert("soft".to_owned(), if thinks { soft(config) } else { greedy() }.into());
+    if let (true, TaskName::Text) = (thinks, config.task.name) {
+        table.insert("think".to_owned(), think(config, problem, tokenizer).into());
+    }
+    let mut generate = Table::new();
+    if let Some(max_new) = max_new {
+        generate.insert("max_new".to_owned(), (max_new as i64).into());
+    }
+    if config.task.name == TaskName::Text {
+        generate.insert("chat".to_owned(), config.generate.chat.into());
+    }
+    if !generate.is_empty() {
+        table.insert("generate".to_owned(), generate.into());
+    }
+    format!("# How the model of this checkpoint was trained to think.\n{table}")
+}
+
+/// Text without a soft input trains a model of tokens.
+fn has_thoughts(config: &Config, problem: &Problem) -> bool {
+    match problem {
+        Problem::Examples { train, .. } if config.task.name == TaskName::Text => {
+            train.iter().any(|example| example.soft_len() > 0)
+        }
+        _ => true,
+    }
+}
+
+fn greedy() -> Table {
+    Table::from_iter([
+        ("mode".to_owned(), "hard".into()),
+        ("temperature".to_owned(), Value::Float(0.0)),
+    ])
+}
+
+fn soft(config: &Config) -> Table {
+    let mut soft = Table::try_from(&config.soft).unwrap_or_default();
+    let mode = match config.estimator.kind {
+        EstimatorKind::Exact | EstimatorKind::Gumbel => "soft",
+        // One token is fed.
+        EstimatorKind::StraightThrough | EstimatorKind::RaoBlackwell => "hard",
+    };
+    soft.insert("mode".to_owned(), mode.into());
+    if config.estimator.kind == EstimatorKind::Gumbel {
+        let last = config.estimator.last_temperature(config.train.steps);
+        soft.insert("noise".to_owned(), "gumbel".into());
+        soft.insert("noise_temperature".to_owned(), last.into());
+        if let Some(Value::Array(order)) = soft.get_mut("order")
+            && !order.contains(&"noise".into())
+        {
+            order.push("noise".into());
+        }
+    }
+    soft
+}
+
+/// Where the thoughts lie that the examples have.
+fn think(config: &Config, problem: &Problem, tokenizer: Option<&Tokenizer>) -> Table {
+    let mut think = Table::try_from(&config.think).unwrap_or_default();
+    let mut set = |key: &str, value: Value| think.insert(key.to_owned(), value);
+    match config.data.soft {
+        SoftInputs::First => {
+            set("span", SpanKind::First.as_str().into());
+            set("first", (config.data.soft_first as i64).into());
+        }
+        SoftInputs::All | SoftInputs::None => {
+            set("span", SpanKind::Everywhere.as_str().into());
+        }
+        SoftInputs::Reasoning => {
+            let tags = [&config.think.open, &config.think.close];
+            let splits = |tag: &&String| {
+                !tag.is_empty() && tokenizer.is_some_and(|known| known.token_id(tag).is_none())
+            };
+            set("span", SpanKind::Tags.as_str().into());
+            set("split_tags", (config.think.split_tags || tags.iter().any(splits)).into());
+            let begins = match problem {
+                Problem::Examples { train, .. } => train.iter().any(begins_with_its_thought),
+                Problem::Mnns(_) => false,
+            };
+            set("begin", (begins && !config.think.open.is_empty()).into());
+        }
+    }
+    think
+}
+
+/// Whether the opening tag is part of the prompt: it is not scored, so it is not learned.
+fn begins_with_its_thought(example: &Example) -> bool {
+    let first = example.soft.iter().position(|&soft| soft);
+    first.is_some_and(|first| first > 0 && example.weight[first - 1] == 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+
+    /// What generation starts from after a training with these settings on one example.
+    fn loaded(settings: &str, soft: &[usize], prompt: usize) -> Config {
+        let text = format!("task.name = \"text\"\nmodel.path = \"m\"\n{settings}");
+        let config = Loader::new().text("my.toml", text).load().expect("valid settings").config;
+        let mut example = Example::from_tokens(&[5, 6, 7, 8, 9, 10], prompt);
+        soft.iter().for_each(|&t| example.soft[t] = true);
+        let problem = Problem::Examples { train: vec![example], valid: Vec::new() };
+        let written = soft_config(&config, Arm::Soft, None, &problem, None);
+        Loader::new()
+            .model(written.clone())
+            .load()
+            .unwrap_or_else(|e| panic!("{e}\n{written}"))
+            .config
+    }
+
+    #[test]
+    fn a_checkpoint_thinks_where_its_examples_did() {
+        let tags = loaded("", &[3, 4], 3);
+        assert_eq!((tags.think.span, tags.think.begin), (SpanKind::Tags, true));
+        let opened = loaded("", &[3, 4], 2);
+        assert!(!opened.think.begin, "the model learned to open its thought");
+        let untagged = loaded("think.open = \"\"", &[3, 4], 3);
+        assert!(!untagged.think.begin, "there is no tag to begin with");
+        let first = loaded("data.soft = \"first\"\ndata.soft_first = 3", &[3, 4], 3);
+        assert_eq!((first.think.span, first.think.first), (SpanKind::First, 3));
+        let all = loaded("data.soft = \"all\"", &[3, 4, 5], 3);
+        assert_eq!(all.think.span, SpanKind::Everywhere);
+        for plain in [loaded("data.soft = \"none\"", &[], 3), loaded("", &[], 3)] {
+            assert_eq!(plain.soft.mode, crate::config::Mode::Hard, "no thought was trained");
+            assert_eq!(plain.think.span, SpanKind::Everywhere);
+        }
+        assert!(!loaded("generate.chat = false", &[3], 3).generate.chat);
+    }
+
+    #[test]
+    fn a_checkpoint_is_fed_what_its_estimator_fed() {
+        use crate::config::{Mode, NoiseKind};
+        let gumbel = loaded(
+            "estimator = {kind = \"gumbel\", schedule = \"linear\", end = 0.25}\nsoft.order = [\"temperature\"]",
+            &[3],
+            3,
+        );
+        assert_eq!((gumbel.soft.noise, gumbel.soft.noise_temperature), (NoiseKind::Gumbel, 0.25));
+        assert_eq!(loaded("estimator.kind = \"straight_through\"", &[3], 3).soft.mode, Mode::Hard);
+    }
+}
