@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ROOT / "target" / "debug" / "bench-training"
+OURS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "bench-training"
 FOLDER = ROOT / "target" / "peers-weights"
 ARMS = ["teacher", "parallel-2", "parallel-3", "sequential", "truncated"]
 # Floor and goal of our time divided by PyTorch's.

@@ -157,3 +157,26 @@ pub fn lively_model(config: &ModelConfig) -> Transformer {
     let model = Transformer::from_seed(config, 7, &device(), DType::F32);
     scale_weights(model, 12.0).map(&mut Uneven)
 }
+
+/// Moves every trained parameter away from where it started, where a branch changes nothing.
+#[derive(Debug)]
+pub struct MoveTrained;
+
+impl burn::module::ModuleMapper for MoveTrained {
+    fn map_float<const D: usize>(
+        &mut self,
+        param: burn::module::Param<burn::tensor::Tensor<D>>,
+    ) -> burn::module::Param<burn::tensor::Tensor<D>> {
+        if !param.is_require_grad() {
+            return param;
+        }
+        let dims = param.val().dims();
+        param.map(|x| {
+            let more = (0..dims.iter().product::<usize>()).map(|i| 0.2 * (1.7 * i as f64).sin());
+            let (device, dtype) = (x.device(), x.dtype());
+            let moved = x.detach() + soft_core::float_tensor(more.collect(), dims, &device, dtype);
+            let values = soft_core::host_values(moved);
+            soft_core::float_tensor(values, dims, &device, dtype).require_grad()
+        })
+    }
+}

@@ -8,7 +8,7 @@ use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, float_tensor, host_v
 use soft_model::{
     Family, GenerateOptions, LowRankSpec, Manner, Mode, Transformer, generate, replay,
 };
-use soft_tests::{ragged_batch, tiny_model};
+use soft_tests::{MoveTrained, ragged_batch, tiny_model};
 use soft_train::batch::Batch;
 use soft_train::objective::{BatchLoss, Normalize, Objective, StepTotals};
 use soft_train::rollout::{Differentiated, Parallel, Rollout, Sequential, StepContext};
@@ -25,27 +25,8 @@ fn spec() -> LowRankSpec {
     LowRankSpec { rank: 2, alpha: 4.0, targets, ..LowRankSpec::default() }
 }
 
-/// Trained parameters away from their start, where `B` is zero.
-struct Trained;
-
-impl ModuleMapper for Trained {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.is_require_grad() {
-            return param;
-        }
-        let dims = param.val().dims();
-        param.map(|x| {
-            let more = (0..dims.iter().product::<usize>()).map(|i| 0.2 * (1.7 * i as f64).sin());
-            let (device, dtype) = (x.device(), x.dtype());
-            let moved = x.detach() + float_tensor(more.collect(), dims, &device, dtype);
-            let values = host_values(moved);
-            float_tensor(values, dims, &device, dtype).require_grad()
-        })
-    }
-}
-
 fn trained(spec: &LowRankSpec) -> Transformer {
-    base(DType::F64).with_branches(spec, 5).expect("valid").map(&mut Trained)
+    base(DType::F64).with_branches(spec, 5).expect("valid").map(&mut MoveTrained)
 }
 
 fn context(dropout: f64, guidance: f64) -> StepContext {
@@ -230,7 +211,7 @@ fn a_fresh_branch_of_any_kind_changes_nothing() {
         let spec = LowRankSpec { rslora, dora, targets, dropout: 0.5, ..spec() };
         let mut model = base.clone().with_branches(&spec, 5).expect("valid");
         assert_eq!(logits(&model), logits(&base), "rslora {rslora}, dora {dora}");
-        model = model.map(&mut Trained);
+        model = model.map(&mut MoveTrained);
         assert_ne!(logits(&model), logits(&base));
         model.set_low_rank(false);
         assert_eq!(logits(&model), logits(&base));

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Tensor};
+use burn::module::Module;
+use burn::tensor::DType;
 use serde_json::{Value, json};
-use soft_core::{float_tensor, host_values};
+use soft_core::host_values;
 use soft_model::{LowRankSpec, ModelFiles, PeftAdapter, Transformer};
-use soft_tests::device;
+use soft_tests::{MoveTrained, device};
 
 /// f32 on both sides, with sums in another order; measured: below 5e-6 with every adapter.
 const TOLERANCE: f64 = 1e-4;
@@ -143,22 +143,6 @@ fn t18_merged_branches_are_the_unmerged_ones() {
     }
 }
 
-/// Trained parameters at values that all matter.
-struct Trained;
-
-impl ModuleMapper for Trained {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.is_require_grad() {
-            return param;
-        }
-        let dims = param.val().dims();
-        param.map(|x| {
-            let more = (0..dims.iter().product::<usize>()).map(|i| 0.2 * (1.7 * i as f64).sin());
-            x.clone() + float_tensor(more.collect(), dims, &x.device(), x.dtype())
-        })
-    }
-}
-
 /// What is written here, of every kind, by its name.
 fn ours() -> Vec<(&'static str, Transformer)> {
     let spec = |targets: &[&str], rslora, dora| LowRankSpec {
@@ -184,7 +168,7 @@ fn ours() -> Vec<(&'static str, Transformer)> {
         ("prefix", base().with_prefix(4, 5).expect("valid")),
         ("prompt", base().with_prompt(4, 5).expect("valid")),
     ];
-    models.into_iter().map(|(name, model)| (name, model.map(&mut Trained).valid())).collect()
+    models.into_iter().map(|(name, model)| (name, model.map(&mut MoveTrained).valid())).collect()
 }
 
 /// Where there is a Python with PEFT, named by `SOFT_PYTHON`: it loads what is written here, binds

@@ -451,3 +451,37 @@ fn t18_a_loss_in_chunks_is_the_whole_loss() {
         }
     }
 }
+
+#[test]
+fn the_loss_of_the_answers_alone_is_the_loss_where_nothing_else_counts() {
+    let model = model(Family::Llama, DType::F64);
+    let mut batch = ragged_batch();
+    batch.examples[0].answer_from = Some(6);
+    batch.examples[2].answer_from = Some(8);
+    let mut answers = batch.clone();
+    for example in &mut answers.examples {
+        let from = example.answer_from.unwrap_or(example.len());
+        example.weight[..from].fill(0.0);
+    }
+    for rollout in [&Sequential { segment: 2, truncate: 0 } as &dyn Rollout, &Parallel::TEACHER] {
+        let found = run(rollout, &model, &batch, &context(0.3)).answer;
+        let expected = run(rollout, &model, &answers, &context(0.3)).cross_entropy;
+        assert!((found - expected).abs() < 1e-9 && expected > 1.0, "{found} {expected}");
+    }
+}
+
+#[test]
+fn the_loss_alone_is_that_of_the_differentiated_recurrence() {
+    let model = model(Family::Gpt2, DType::F64);
+    let (batch, context) = (ragged_batch(), everything(GuidanceForm::Mix));
+    let whole = run(&Sequential::UNROLLED, &model, &batch, &context);
+    let totals = StepTotals::of([&batch]);
+    let temperature = context.pipeline.config().temperature;
+    let loss = BatchLoss { batch: &batch, objective: objective(), totals, temperature };
+    let alone = Sequential::forward(&model.valid(), &loss, &context);
+    let pairs = [(alone.loss, whole.loss), (alone.cross_entropy, whole.cross_entropy)];
+    for (alone, whole) in pairs {
+        let alone = host_values(alone)[0];
+        assert!((alone - whole).abs() < 1e-9, "{alone} {whole}");
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
 use serde_json::Value;
-use soft_model::{ModelFiles, Transformer};
+use soft_model::{ModelFiles, Transformer, score};
 use soft_tests::runs::{Runs, checkpoint, metrics, read_json};
 use soft_tests::smollm2;
 use soft_train::config::{Loader, SpanKind};
@@ -54,6 +54,14 @@ fn low_rank_branches_and_prefixes_learn_to_think_with_new_tags_and_leave_the_mod
     let Some(model) = smollm2() else { return };
     let runs = Runs::temporary();
     let base = ModelFiles::open(&model).expect("the model");
+    // What is added changes nothing at the start, but for the share of two new tokens.
+    let tokenizer = base.require_tokenizer().expect("its tokenizer");
+    let text = std::fs::read_to_string(root("docs/plain-text.txt")).expect("the plain text");
+    let mut ids = vec![tokenizer.bos_id().expect("it has one")];
+    ids.extend(&tokenizer.encode(&text, false).expect("a text")[..48]);
+    let opened = Transformer::open(&base, &Device::flex(), DType::F32).expect("it opens");
+    let plain = score(&opened, &ids).expect("a score").nll_mean.expect("a mean").exp();
+    drop(opened);
     for config in ["smollm2-gsm-lora", "smollm2-gsm-prefix"] {
         let Some(run) = a_few_steps(&runs, config, &model) else { return };
         let records = metrics(&run);
@@ -61,6 +69,11 @@ fn low_rank_branches_and_prefixes_learn_to_think_with_new_tags_and_leave_the_mod
         let before = read_json(&run.join("before.json"));
         for key in ["valid/cross_entropy", "valid/answer_cross_entropy", "valid/text_perplexity"] {
             assert!(before[key].as_f64().is_some_and(|value| value > 0.0), "{config}: {before}");
+        }
+        // A fresh prefix is no longer the model; fresh branches are.
+        if config == "smollm2-gsm-lora" {
+            let found = before["valid/text_perplexity"].as_f64().expect("a number");
+            assert!((found / plain - 1.0).abs() < 0.01, "{found}, scored {plain}");
         }
         let soft: Vec<&Value> = records.iter().map(|record| &record["entropy"]).collect();
         assert!(soft.iter().all(|h| h.as_f64().is_some_and(|h| h > 0.0)), "{config}: {soft:?}");

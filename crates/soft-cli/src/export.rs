@@ -21,6 +21,13 @@ pub(crate) fn run(arguments: &Export, global: &Global) -> Result<(), Failure> {
     let model = load(&files, &resolved)?;
     let mut output = Output::new();
     if format == "peft" {
+        if base.is_some() {
+            output.line(format!(
+                "note: an adapter holds no embeddings. Its base must have the {} of the checkpoint; \
+                 rows trained for new tokens are in the checkpoint alone",
+                model.config().vocab_size
+            ))?;
+        }
         // A checkpoint has its base's weights in Hugging Face layout: PEFT can load it from there.
         let base = base.clone().unwrap_or_else(|| checkpoint.display().to_string());
         write_folder(out, |folder| model.save_peft(folder, &base)).map_err(written)?;
