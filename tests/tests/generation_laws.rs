@@ -70,7 +70,7 @@ fn entropies(generation: &Generation) -> Vec<f64> {
 const PROMPTS: [&[u32]; 3] = [&[3, 17, 1, 9], &[5, 5], &[2, 11, 7]];
 
 #[test]
-fn a_soft_run_that_keeps_one_token_is_a_greedy_run_to_the_bit() {
+fn t18_a_soft_run_that_keeps_one_token_is_a_greedy_run_to_the_bit() {
     for (name, model) in models() {
         let greedy =
             run(&model, &PROMPTS, hard, &options(PipelineConfig { temperature: 0.0, ..plain() }));
@@ -98,7 +98,7 @@ fn a_soft_run_that_keeps_one_token_is_a_greedy_run_to_the_bit() {
 }
 
 #[test]
-fn a_one_hot_mixture_is_the_tokens_embedding_to_the_bit() {
+fn t18_a_one_hot_mixture_is_the_tokens_embedding_to_the_bit() {
     for (name, model) in models() {
         let ids: Vec<u32> = (0..VOCAB as u32).collect();
         let embedding = model.embedding();
@@ -379,6 +379,24 @@ fn without_a_record_the_tokens_are_the_same() {
             for (kept, silent) in kept.iter().zip(&silent) {
                 assert_eq!(kept.token_ids, silent.token_ids);
                 assert!(silent.steps.is_empty() && silent.inputs.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rows_that_are_recorded_are_recorded_as_among_all() {
+    for config in [plain(), noisy()] {
+        let all = run(&llama(), &PROMPTS, mixed, &options(config.clone()));
+        for record_rows in [0, 1, 2] {
+            let some = GenerateOptions { record_rows, ..options(config.clone()) };
+            let some = run(&llama(), &PROMPTS, mixed, &some);
+            for (row, (some, all)) in some.iter().zip(&all).enumerate() {
+                assert_eq!(some.token_ids, all.token_ids);
+                match row < record_rows {
+                    true => assert_eq!(some.steps, all.steps),
+                    false => assert!(some.steps.is_empty()),
+                }
             }
         }
     }

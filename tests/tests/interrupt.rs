@@ -9,7 +9,7 @@ use soft_train::run::{Resume, TrainOptions, train};
 use soft_train::{Error, STOP_REQUESTED};
 
 #[test]
-fn an_interrupted_run_leaves_a_checkpoint_that_it_goes_on_from_to_the_same_end() {
+fn t41_an_interrupted_run_leaves_a_checkpoint_that_it_goes_on_from_to_the_same_end() {
     let runs = tempfile::TempDir::new().expect("a temporary folder");
     let run = |name: &str, resume: Resume| {
         let settings = [

@@ -58,7 +58,7 @@ fn assert_differs(what: &str, a: &[f64], b: &[f64]) {
 }
 
 #[test]
-fn a_pass_in_chunks_of_any_sizes_equals_the_full_pass() {
+fn t18_a_pass_in_chunks_of_any_sizes_equals_the_full_pass() {
     for (name, model) in models() {
         let expected = full(&model, &IDS);
         for sizes in [&[1; 9][..], &[4, 5], &[1, 8], &[8, 1], &[2, 1, 3, 1, 2]] {

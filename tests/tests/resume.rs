@@ -28,27 +28,27 @@ fn assert_resumes(kind: &[&str]) {
 }
 
 #[test]
-fn a_resumed_training_is_the_uninterrupted_one_to_the_bit() {
+fn t11_a_resumed_training_is_the_uninterrupted_one_to_the_bit() {
     assert_resumes(&["rollout.kind=parallel"]);
 }
 
 #[test]
-fn a_resumed_sequential_training_is_the_uninterrupted_one_to_the_bit() {
+fn t11_a_resumed_sequential_training_is_the_uninterrupted_one_to_the_bit() {
     assert_resumes(&["rollout.kind=sequential", "rollout.segment=1"]);
 }
 
 #[test]
-fn a_resumed_low_rank_training_is_the_uninterrupted_one_to_the_bit() {
+fn t11_a_resumed_low_rank_training_is_the_uninterrupted_one_to_the_bit() {
     assert_resumes(&["rollout.kind=parallel", "low_rank.rank=3", "low_rank.alpha=7.3"]);
 }
 
 #[test]
-fn a_resumed_prefix_training_is_the_uninterrupted_one_to_the_bit() {
+fn t11_a_resumed_prefix_training_is_the_uninterrupted_one_to_the_bit() {
     assert_resumes(&["rollout.kind=parallel", "prefix.tokens=2"]);
 }
 
 #[test]
-fn a_resumed_training_of_dora_drop_out_and_a_prompt_is_the_uninterrupted_one_to_the_bit() {
+fn t11_a_resumed_training_of_dora_drop_out_and_a_prompt_is_the_uninterrupted_one_to_the_bit() {
     let branches = ["low_rank.rank=2", "low_rank.dora=true", "low_rank.dropout=0.2"];
     let rollout = ["rollout.kind=sequential", "prompt.tokens=2"];
     assert_resumes(&[&branches[..], &rollout].concat());
@@ -104,7 +104,7 @@ fn a_run_that_began_before_a_key_existed_goes_on_with_its_default() {
 }
 
 #[test]
-fn a_run_goes_on_with_the_data_it_began_with_and_no_other() {
+fn t14_a_run_goes_on_with_the_data_it_began_with_and_no_other() {
     let runs = Runs::temporary();
     let data = write_counting_lines(&runs, true);
     let ids = ["task.name=ids", data[0].as_str()];
@@ -121,7 +121,7 @@ fn a_run_goes_on_with_the_data_it_began_with_and_no_other() {
 }
 
 #[test]
-fn a_run_that_was_killed_before_its_first_checkpoint_starts_over() {
+fn t01_a_run_that_was_killed_before_its_first_checkpoint_starts_over() {
     let runs = Runs::temporary();
     let straight = runs.train("straight", &[]).run_dir;
     let killed = runs.train("killed", &[]).run_dir;
@@ -131,7 +131,7 @@ fn a_run_that_was_killed_before_its_first_checkpoint_starts_over() {
 }
 
 #[test]
-fn a_run_whose_checkpoints_are_all_damaged_loses_nothing() {
+fn t06_a_run_whose_checkpoints_are_all_damaged_loses_nothing() {
     let runs = Runs::temporary();
     let run = runs.train("run", &[]).run_dir;
     let optimizer = checkpoint(&run, 20).join("optimizer.bpk");

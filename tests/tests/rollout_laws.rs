@@ -353,7 +353,7 @@ fn grad_passes_cut_the_distribution_and_keep_the_lookup() {
 
 /// Micro-batches add up to the big batch: divisors and noise are those of the step.
 #[test]
-fn micro_batches_sum_to_the_whole_batch() {
+fn t18_micro_batches_sum_to_the_whole_batch() {
     let model = model(Family::Llama, DType::F64);
     let batch = ragged_batch();
     let context = everything(GuidanceForm::Coin);

@@ -44,7 +44,7 @@ fn values(path: &Path) -> Vec<f32> {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not() {
+fn t12_the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not() {
     let runs = Runs::temporary();
     let settings = ["model.dropout=0.1", "soft.noise=gumbel", "rollout.kind=parallel"];
     for rollout in ["rollout.kind=teacher", "rollout.kind=sequential"] {
@@ -63,7 +63,7 @@ fn the_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not() {
 }
 
 #[test]
-fn a_batch_cut_into_micro_batches_gives_the_same_steps() {
+fn t18_a_batch_cut_into_micro_batches_gives_the_same_steps() {
     let runs = Runs::temporary();
     let run = |micro_batch: usize, grad_accum: usize| {
         let cut =

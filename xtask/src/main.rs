@@ -8,6 +8,7 @@ mod examples;
 mod fetch;
 mod matrix;
 mod process;
+mod reliability;
 mod test;
 mod tidy;
 mod train;
@@ -19,6 +20,7 @@ cargo xtask VERB
 
   train [ARGS..]             build `soft` and run `soft train ARGS`; without ARGS, the quickstart
   test [ARGS..]              every test of the workspace; ARGS go to `cargo test`
+       [--list-reliability]  then how each promise of the reliability list did
   bench [NAMES..] [-- ARGS]  the benchmarks, all or those named
   matrix [LANES..]           the same tests on flex, ndarray, wgpu, cuda, vulkan
          [--require LANE]    a skip of LANE is a failure

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 const EXIT_CODES: &str = "\
@@ -61,6 +61,12 @@ pub(crate) enum Verb {
     Completions {
         /// Shell to complete in
         shell: Shell,
+    },
+    /// Write manual pages
+    Man {
+        /// Folder for `soft.1` and a page for each verb
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
 }
 
@@ -237,12 +243,26 @@ pub(crate) struct Export {
 
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// Run directory, or a trace of `soft generate --trace`
-    #[arg(value_name = "RUN_DIR|TRACE")]
-    pub(crate) input: PathBuf,
-    /// Where the page goes [default: report.html in the run directory, or beside the trace]
+    /// Run directory, or a trace of `soft generate --trace`; several run directories of trainings
+    /// make a page that sets them beside each other by time
+    #[arg(value_name = "RUN_DIR|TRACE", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Where the page goes [default: report.html in the run directory, or beside the trace;
+    /// side-by-side.html beside the first of several runs]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// The time that several runs are set beside each other by
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) time: ReportTime,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum ReportTime {
+    /// Seconds on the clock
+    #[default]
+    Wall,
+    /// Seconds of all processors together
+    Processor,
 }
 
 #[derive(Debug, Args)]

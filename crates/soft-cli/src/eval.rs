@@ -23,6 +23,9 @@ pub(crate) fn run(arguments: &Eval, global: &Global) -> Result<(), Failure> {
         if let Some(path) = &arguments.model {
             loader = loader.flag("--model", "model.path", path.display().to_string());
         }
+        if let Some(path) = &arguments.adapter {
+            loader = loader.flag("--adapter", "model.adapter", path.display().to_string());
+        }
         if let Some(own) = own {
             loader = loader.model(own);
         }
@@ -34,7 +37,8 @@ pub(crate) fn run(arguments: &Eval, global: &Global) -> Result<(), Failure> {
             "no model: give one with `--model PATH`, or `model.path` in a configuration",
         ));
     };
-    let files = open_files(Path::new(&path), arguments.adapter.as_deref())?;
+    let adapter = resolved.config.model.adapter.clone();
+    let files = open_files(Path::new(&path), adapter.as_deref().map(Path::new))?;
     let own = files.soft.as_deref();
     let resolved = sources(own, &[])?;
     let config = &resolved.config;

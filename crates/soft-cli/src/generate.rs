@@ -124,7 +124,8 @@ fn open(arguments: &Generate, global: &Global) -> Result<(ModelFiles, Resolved),
             "no model: give one with `--model PATH`, or `model.path` in a configuration",
         ));
     };
-    let files = open_files(&path, arguments.adapter.as_deref())?;
+    let named = resolved.config.model.adapter.as_deref().map(Path::new);
+    let files = open_files(&path, arguments.adapter.as_deref().or(named))?;
     let resolved = match &files.soft {
         Some(text) => sources().model(text).load()?,
         None => resolved,

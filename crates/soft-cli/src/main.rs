@@ -14,6 +14,7 @@ mod eval;
 mod export;
 mod failure;
 mod generate;
+mod man;
 mod merge;
 mod output;
 mod progress;
@@ -75,6 +76,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Config(config) => config::run(config, global),
         Verb::Doctor(doctor) => doctor::run(doctor, global),
         Verb::Completions { shell } => completions::run(*shell),
+        Verb::Man { folder } => man::run(folder),
     }
 }
 

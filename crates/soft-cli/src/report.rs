@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use soft_train::report;
 
-use crate::arguments::Report;
+use crate::arguments::{Report, ReportTime};
 use crate::failure::Failure;
 use crate::output::Output;
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Report) -> Result<(), Failure> {
     let path = output_path(arguments)?;
-    let page = report::render(&arguments.input)?;
+    let page = match &arguments.inputs[..] {
+        [input] => report::render(input)?,
+        runs => report::render_side_by_side(runs, time(arguments.time))?,
+    };
     fs::write(&path, page)
         .map_err(|error| Failure::disk(format!("cannot write {}: {error}", path.display())))?;
     let mut out = Output::new();
@@ -20,11 +23,21 @@ pub(crate) fn run(arguments: &Report) -> Result<(), Failure> {
     out.flush()
 }
 
+fn time(time: ReportTime) -> report::Time {
+    match time {
+        ReportTime::Wall => report::Time::Wall,
+        ReportTime::Processor => report::Time::Processor,
+    }
+}
+
 /// Where the page goes: never over what it is about.
 fn output_path(arguments: &Report) -> Result<PathBuf, Failure> {
-    let input = &arguments.input;
-    let path = arguments.output.clone().unwrap_or_else(|| report::default_output(input));
-    if same_file(&path, input) {
+    let default = || match &arguments.inputs[..] {
+        [input] => report::default_output(input),
+        runs => report::default_output_side_by_side(&runs[0]),
+    };
+    let path = arguments.output.clone().unwrap_or_else(default);
+    if arguments.inputs.iter().any(|input| same_file(&path, input)) {
         return Err(Failure::usage(format!(
             "the report would overwrite {}, which it is about; name another file with `-o`",
             path.display()

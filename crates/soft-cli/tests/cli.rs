@@ -243,7 +243,7 @@ fn explain_knows_every_key_and_the_nearest_to_a_wrong_one() {
 }
 
 #[test]
-fn help_names_only_what_is_there() {
+fn t49_help_names_only_what_is_there() {
     let help = stdout(&["--help"]);
     let verbs: Vec<_> = help
         .lines()
@@ -265,7 +265,8 @@ fn help_names_only_what_is_there() {
             "report",
             "config",
             "doctor",
-            "completions"
+            "completions",
+            "man"
         ]
     );
     for verb in ["generate", "eval", "score", "merge"] {
@@ -287,7 +288,7 @@ fn the_doctor_runs_the_devices_of_this_build() {
 }
 
 #[test]
-fn completions_are_printed_for_each_shell() {
+fn t49_completions_are_printed_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(stdout(&["completions", shell]).contains("generate"), "{shell}");
     }
@@ -295,7 +296,7 @@ fn completions_are_printed_for_each_shell() {
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn t42_a_reader_that_goes_away_is_no_panic() {
     for arguments in [
         &["config", "schema"][..],
         &["config", "explain"],
@@ -570,7 +571,7 @@ fn a_run_is_trained_continued_and_its_checkpoint_generates() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_is_130_with_a_checkpoint_that_resumes() {
+fn t41_an_interrupted_run_is_130_with_a_checkpoint_that_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let long = ["train", "--resume", "auto", "train.steps=1000000", "log.every=1", "save.every=0"];
     let settings = TINY.iter().filter(|s| !s.starts_with("train.steps") && !s.starts_with("save."));

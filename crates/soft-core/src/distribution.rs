@@ -256,6 +256,20 @@ impl Distribution {
         }
     }
 
+    /// The first `rows` rows.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn first_rows(&self, rows: usize) -> Self {
+        let first = |weights: &Tensor<2>| weights.clone().narrow(0, 0, rows);
+        match self {
+            Self::Dense(probs) => Self::Dense(first(probs)),
+            Self::Sparse { ids, weights } => {
+                Self::Sparse { ids: ids.clone().narrow(0, 0, rows), weights: first(weights) }
+            }
+        }
+    }
+
     /// The device that holds it.
     pub fn device(&self) -> Device {
         match self {

@@ -167,7 +167,8 @@ impl<'a> Decoder<'a> {
         }
         self.settle(&logits, step, &openings, &mut choice);
         self.count(&proposals, &choice);
-        let believed = self.options.record.then(|| self.believe(&logits, &proposals));
+        let records = self.options.record && self.recorded() > 0;
+        let believed = records.then(|| self.believe(&logits, &proposals));
         self.keep_inputs(&proposals, &choice);
         let next = self.next_embeds(proposals, &choice);
         if let Some(believed) = believed {
@@ -411,8 +412,13 @@ impl<'a> Decoder<'a> {
     fn believe(&self, logits: &Tensor<2>, proposals: &Proposals) -> [Option<Believed>; 2] {
         [0, 1].map(|place| {
             let (sampler, proposal) = (self.samplers[place].as_ref()?, proposals[place].as_ref()?);
-            Some(sampler.believed(logits.clone(), proposal, self.options.top))
+            Some(sampler.believed(logits.clone(), proposal, self.options.top, self.recorded()))
         })
+    }
+
+    /// Rows that are recorded, the first so many.
+    fn recorded(&self) -> usize {
+        self.options.record_rows.min(self.rows.len())
     }
 
     /// Keeps what each row feeds, exactly.
@@ -453,8 +459,9 @@ impl<'a> Decoder<'a> {
         choice: &Choice,
     ) {
         let Some(norms) = &self.norms else { return };
+        let recorded = self.recorded();
         let own = |row: usize| believed[place(choice.in_thoughts[row])].as_ref();
-        let mixed: Vec<(Vec<(u32, f64)>, bool)> = (0..self.rows.len())
+        let mixed: Vec<(Vec<(u32, f64)>, bool)> = (0..recorded)
             .map(|row| match (choice.modes[row], own(row)) {
                 (Mode::Soft, Some(believed)) => {
                     let fed = believed.fed.as_ref().unwrap_or(&believed.top);
@@ -464,8 +471,9 @@ impl<'a> Decoder<'a> {
                 _ => (vec![(choice.tokens[row], 1.0)], true),
             })
             .collect();
-        let geometry = norms.locate(next, &self.embedding, &mixed);
-        for (row, state) in self.rows.iter_mut().enumerate() {
+        let next = next.clone().narrow(0, 0, recorded);
+        let geometry = norms.locate(&next, &self.embedding, &mixed);
+        for (row, state) in self.rows.iter_mut().enumerate().take(recorded) {
             let believed = believed[place(choice.in_thoughts[row])].as_ref();
             let Some(believed) = believed.filter(|_| state.stop.is_none()) else { continue };
             let (mode, token_id) = (choice.modes[row], choice.tokens[row]);

@@ -35,6 +35,8 @@ pub struct GenerateOptions {
     /// Whether steps are recorded: entropy, top entries, what was fed, where it lies. A record
     /// takes memory in proportion to `top`, not to the vocabulary.
     pub record: bool,
+    /// Rows that are recorded where steps are: the first so many. The others cost nothing more.
+    pub record_rows: usize,
     /// Whether inputs are kept exactly, to be fed again. Where nothing is filtered each takes 8
     /// bytes for every token of the vocabulary.
     pub keep_inputs: bool,
@@ -53,6 +55,7 @@ impl Default for GenerateOptions {
             seed: 0,
             first_row: 0,
             record: false,
+            record_rows: usize::MAX,
             keep_inputs: false,
             top: 10,
         }

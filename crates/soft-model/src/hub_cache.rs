@@ -1,4 +1,5 @@
-//! Models in the local cache of Hugging Face's libraries, by name; nothing is downloaded.
+//! Models in the local cache of Hugging Face's libraries, by name. With the feature `hub`, what is
+//! not there is downloaded into it, unless `HF_HUB_OFFLINE` is set; without it nothing is.
 //!
 //! Layout: `models--ORG--NAME/refs/main` holds the name of a revision, whose files lie in
 //! `models--ORG--NAME/snapshots/REVISION`, mostly as links into `models--ORG--NAME/blobs`. The
@@ -32,8 +33,21 @@ pub(crate) fn locate(path: &Path) -> Result<Cow<'_, Path>, Error> {
     if path.exists() {
         return Ok(Cow::Borrowed(path));
     }
-    let cache = cache_folder(|name| std::env::var_os(name).filter(|value| !value.is_empty()));
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = cache_folder(variable);
+    #[cfg(feature = "hub")]
+    if let (Some(cache), Some(hub)) = (&cache, crate::hub_download::Hub::from_environment(variable))
+        && !is_whole(find(Some(cache), id).as_deref().ok())
+    {
+        hub.download(cache, id)?;
+    }
     find(cache.as_deref(), id).map(Cow::Owned)
+}
+
+/// Whether a download came to its end: the file that makes a folder a model is its last.
+#[cfg(feature = "hub")]
+fn is_whole(found: Option<&Path>) -> bool {
+    found.is_some_and(|path| path.is_file() || path.join("config.json").exists())
 }
 
 /// The path as `ORG/NAME`, where it can be one: a file name of a format is a path.
@@ -80,9 +94,13 @@ fn find(cache: Option<&Path>, id: &str) -> Result<PathBuf, Error> {
     if !model.is_dir() {
         let problem = format!(
             "no such file or folder, and no such model in the Hugging Face cache: looked for {}; \
-             nothing is downloaded here: run `hf download {id}`, or set HF_HUB_CACHE to the cache \
+             nothing is downloaded {}: run `hf download {id}`, or set HF_HUB_CACHE to the cache \
              that has it",
-            model.display()
+            model.display(),
+            match cfg!(feature = "hub") {
+                true => "where HF_HUB_OFFLINE is set",
+                false => "by a build without the feature `hub`",
+            }
         );
         return Err(Error::not_a_model(asked, problem));
     }

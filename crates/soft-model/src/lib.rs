@@ -26,6 +26,8 @@ mod generate;
 mod geometry;
 mod gguf;
 mod hub_cache;
+#[cfg(feature = "hub")]
+mod hub_download;
 mod kv_cache;
 mod linear;
 mod mapped_file;

@@ -62,7 +62,8 @@ pub struct ModelFiles {
 
 impl ModelFiles {
     /// Opens a `.gguf` file or a Hugging Face folder; a path `ORG/NAME` where there is nothing
-    /// means that model in the local Hugging Face cache. Nothing is downloaded.
+    /// means that model in the local Hugging Face cache, into which the feature `hub` downloads it
+    /// where it is not there yet.
     ///
     /// # Errors
     /// One error for the first thing that is missing, broken or not supported; tensors that do

@@ -130,12 +130,20 @@ impl<'a> Sampler<'a> {
     }
 
     /// Reads what the step believed: the one place of the decode loop that waits for more than a
-    /// token. `top` bounds what is told of the whole vocabulary.
-    pub(crate) fn believed(&self, logits: Tensor<2>, proposal: &Proposal, top: usize) -> Believed {
+    /// token. `top` bounds what is told of the whole vocabulary; only the first `rows` are read.
+    pub(crate) fn believed(
+        &self,
+        logits: Tensor<2>,
+        proposal: &Proposal,
+        top: usize,
+        rows: usize,
+    ) -> Believed {
         let token = &proposal.token;
+        let fed = token.fed.first_rows(rows);
+        let logits = logits.narrow(0, 0, rows);
         let probs = match &self.belief {
             Some(belief) => belief.apply(logits.clone(), &[]).probs,
-            None => token.probs.clone(),
+            None => token.probs.first_rows(rows),
         };
         let differs = self.pipeline.alters() || self.belief.is_some() || proposal.blended;
         Believed {
@@ -143,12 +151,12 @@ impl<'a> Sampler<'a> {
             entropy: self.entropy(logits.clone()),
             top: probs.to_rows(top),
             kept_mass: host_values(self.pipeline.kept_mass(logits, &probs)),
-            fed: differs.then(|| match &token.fed {
-                Distribution::Dense(_) => token.fed.to_rows(top),
+            fed: differs.then(|| match &fed {
+                Distribution::Dense(_) => fed.to_rows(top),
                 // The few tokens that are fed are all told, however few entries are asked for.
-                Distribution::Sparse { .. } => token.fed.to_rows(usize::MAX),
+                Distribution::Sparse { .. } => fed.to_rows(usize::MAX),
             }),
-            convex: is_distribution(&token.fed),
+            convex: is_distribution(&fed),
         }
     }
 }

@@ -22,7 +22,7 @@ mod special;
 mod tests;
 
 /// A tokenizer with the special tokens and the chat template that belong to it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,

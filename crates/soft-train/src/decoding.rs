@@ -64,18 +64,29 @@ impl Decoding {
     /// # Errors
     /// A tag that the tokenizer does not have as one token, where several are not accepted.
     pub fn new(config: &Config, files: &ModelFiles) -> Result<Self, Error> {
+        Self::with_tokens(config, files.tokenizer.as_ref(), &files.generation.eos_ids)
+    }
+
+    /// [`Self::new`] for a model that is not in files: its tokenizer, where there is one, and the
+    /// tokens that end a generation.
+    pub(crate) fn with_tokens(
+        config: &Config,
+        tokenizer: Option<&Tokenizer>,
+        eos_ids: &[u32],
+    ) -> Result<Self, Error> {
         let eos_ids = match config.generate.ignore_eos {
             true => Vec::new(),
-            false => files.generation.eos_ids.clone(),
+            false => eos_ids.to_vec(),
         };
         let options = GenerateOptions {
             thoughts: config.soft.manner()?,
-            thinking: thinking(config, files)?,
+            thinking: thinking(config, tokenizer)?,
             max_new: config.generate.max_new,
             eos_ids,
             seed: config.run.seed,
             first_row: 0,
             record: false,
+            record_rows: usize::MAX,
             keep_inputs: false,
             top: TOP,
         };
@@ -133,7 +144,6 @@ impl Decoding {
     }
 }
 
-/// How a row is divided into thoughts and an answer; none where all of it is a thought.
 /// The token ids of a prompt of text, put through the chat template where the configuration asks
 /// for it, and with the opening tag after it where the thought begins with what is generated and the
 /// template has not put it there.
@@ -147,34 +157,39 @@ pub fn encode_prompt(config: &Config, files: &ModelFiles, text: &str) -> Result<
         tokenizer.is_some_and(|it| it.decode(ids).trim_end().ends_with(&config.think.open))
     };
     if config.think.begin && !begun(&ids) {
-        ids.extend(tag(config, files, "think.open", &config.think.open)?);
+        ids.extend(tag(config, files.tokenizer.as_ref(), "think.open", &config.think.open)?);
     }
     Ok(ids)
 }
 
-fn thinking(config: &Config, files: &ModelFiles) -> Result<Option<Thinking>, Error> {
+/// How a row is divided into thoughts and an answer; none where all of it is a thought.
+fn thinking(config: &Config, tokenizer: Option<&Tokenizer>) -> Result<Option<Thinking>, Error> {
     let think = &config.think;
     let span = match think.span {
         SpanKind::Everywhere if config.gate.kind == GateKind::Open => return Ok(None),
         SpanKind::Everywhere => Span::Everywhere,
         SpanKind::First => Span::First(think.first),
         SpanKind::Tags => Span::Tags {
-            open: tag(config, files, "think.open", &think.open)?,
-            close: tag(config, files, "think.close", &think.close)?,
+            open: tag(config, tokenizer, "think.open", &think.open)?,
+            close: tag(config, tokenizer, "think.close", &think.close)?,
         },
     };
     let answer = config.answer.manner()?;
-    Ok(Some(Thinking { span, gate: gate(config, files)?, answer }))
+    Ok(Some(Thinking { span, gate: gate(config, tokenizer)?, answer }))
 }
 
-fn gate(config: &Config, files: &ModelFiles) -> Result<Gate, Error> {
+fn gate(config: &Config, tokenizer: Option<&Tokenizer>) -> Result<Gate, Error> {
     let gate = &config.gate;
     if gate.kind == GateKind::Open {
         return Ok(Gate::Open);
     }
     let hard_ids = match gate.hard.is_empty() {
         true => BTreeSet::new(),
-        false => tokens_of(files.require_tokenizer()?, &gate.hard),
+        false => {
+            let missing = "`gate.hard` names tokens by their text, and the model has no tokenizer";
+            let missing = || soft_model::Error::NoText(missing.to_owned());
+            tokens_of(tokenizer.ok_or_else(missing)?, &gate.hard)
+        }
     };
     if gate.kind == GateKind::Entropy {
         let (of, threshold) = (gate.entropy.into(), gate.threshold);
@@ -182,7 +197,7 @@ fn gate(config: &Config, files: &ModelFiles) -> Result<Gate, Error> {
     }
     // A tag is needed only where something of it is fed.
     let tag = |share: f64, key, text: &str| match share < 1.0 || gate.max_switches > 0 {
-        true => tag(config, files, key, text),
+        true => tag(config, tokenizer, key, text),
         false => Ok(Vec::new()),
     };
     Ok(Gate::Switch(Switch {
@@ -206,11 +221,15 @@ fn tokens_of(tokenizer: &Tokenizer, texts: &[String]) -> BTreeSet<u32> {
 }
 
 /// The tokens of a tag; none of an empty one.
-fn tag(config: &Config, files: &ModelFiles, key: &str, text: &str) -> Result<Vec<u32>, Error> {
+fn tag(
+    config: &Config,
+    tokenizer: Option<&Tokenizer>,
+    key: &str,
+    text: &str,
+) -> Result<Vec<u32>, Error> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let tokenizer = files.tokenizer.as_ref();
     if let Some(id) = tokenizer.and_then(|tokenizer| tokenizer.token_id(text)) {
         return Ok(vec![id]);
     }

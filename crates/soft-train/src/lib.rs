@@ -22,6 +22,7 @@ pub mod results;
 pub mod rollout;
 pub mod run;
 pub mod run_dir;
+mod stopwatch;
 mod strategy;
 pub mod task;
 pub mod terminal;

@@ -5,6 +5,8 @@
 //! run.rs     the files of a run directory       row.rs       a row: text, belief.rs, plots, values
 //! markup.rs  escaping, labels, numbers          beside.rs    rows of one prompt side by side
 //! svg.rs     lines, heat maps, intervals        evaluation.rs, training.rs   a run directory
+//!                                               side_by_side.rs   several trainings
+//!                                               samples.rs   what a model wrote while it learned
 //! ```
 //! The same input gives the same bytes.
 
@@ -15,6 +17,8 @@ mod markup;
 mod page;
 mod row;
 mod run;
+mod samples;
+mod side_by_side;
 mod svg;
 mod trace;
 mod training;
@@ -31,6 +35,8 @@ use row::Room;
 use run::{Results, Run};
 use trace::Trace;
 use verdict::Verdict;
+
+pub use side_by_side::Time;
 
 /// Rows of a trace that are open at once.
 const OPEN: usize = 2;
@@ -50,6 +56,22 @@ pub fn default_output(input: &Path) -> PathBuf {
 /// nothing to report on.
 pub fn render(input: &Path) -> Result<String, Error> {
     if input.is_dir() { of_run(&Run::read(input)?) } else { of_trace(input) }
+}
+
+/// The page about several trainings beside each other: what each had reached by when.
+///
+/// # Errors
+///
+/// [`Error::Data`] if a file is broken, or if one of them is not the directory of a training.
+pub fn render_side_by_side(inputs: &[PathBuf], time: Time) -> Result<String, Error> {
+    let runs = inputs.iter().map(|input| Run::read(input)).collect::<Result<Vec<_>, _>>()?;
+    let body = side_by_side::sections(&runs, time)?;
+    Ok(page::page(&counted(runs.len(), "training"), &body, false))
+}
+
+/// Where the page about several trainings goes if nobody says: beside the first of them.
+pub fn default_output_side_by_side(first: &Path) -> PathBuf {
+    first.with_file_name("side-by-side.html")
 }
 
 fn of_run(run: &Run) -> Result<String, Error> {
@@ -72,8 +94,13 @@ fn of_run(run: &Run) -> Result<String, Error> {
                 Some(Results::Training(results)) => Some(results),
                 _ => None,
             };
-            let body = training::sections(run, results) + &files;
-            Ok(page::page(&format!("Training {shown}"), &body, false))
+            let mut body = training::sections(run, results);
+            body.push_str(&samples::section(&run.samples));
+            if let Some(path) = &run.traces {
+                body.push_str(&trace_sections(path)?);
+            }
+            body.push_str(&files);
+            Ok(page::page(&format!("Training {shown}"), &body, run.traces.is_some()))
         }
     }
 }

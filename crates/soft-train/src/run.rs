@@ -5,6 +5,7 @@ mod base_model;
 mod checkpoint;
 mod forgetting;
 mod model;
+mod samples;
 mod soft_config;
 mod trained;
 
@@ -150,6 +151,7 @@ pub fn train(
     let config = &resolved.config;
     // Before the directory exists: a corrected second try must find its name free.
     let problem = prepare(resolved)?;
+    check_patterns(config, &problem, device)?;
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
     run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;
@@ -174,6 +176,17 @@ pub fn train(
     run_dir.write_json(RESULTS, &results)?;
     let table = table(config, &problem, &run_dir, &results, options);
     Ok(Trained { run_dir: run_dir.path().to_owned(), results, table })
+}
+
+/// Checks `train.only` and `train.rates`, whose names are those of the parameters of a model: it is
+/// made for that, where there is something to check.
+fn check_patterns(config: &Config, problem: &Problem, device: &Device) -> Result<(), Error> {
+    if config.train.only.is_empty() && config.train.rates.is_empty() {
+        return Ok(());
+    }
+    let arm = config.eval.arms.first().copied().unwrap_or(Arm::Soft);
+    let model = model::begin(config, problem, arm, &device.clone().autodiff())?;
+    trained::rates(&model, config, 0).map(drop)
 }
 
 fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error> {

@@ -4,14 +4,19 @@
 //! runs/NAME/
 //!   config.toml        the resolved configuration
 //!   environment.json   device, versions, revision, seed
-//!   metrics.jsonl      one object a step
+//!   metrics.jsonl      one object a step, the same whenever the run is repeated
+//!   times.jsonl        what each step took
+//!   samples.jsonl      what the model wrote at each evaluation, where it was asked to
+//!   traces.jsonl       its beliefs at the last of them
 //!   results.json       the table at the end
+//!   tensorboard/       the metrics once more, where they are asked for
 //!   checkpoints/       see `checkpoint_dir`
 //! ```
 //! One process at a time holds a run, by a lock that the system gives back when the process ends,
 //! however it ends.
 
 mod environment;
+mod event_file;
 mod jsonl;
 mod same_run;
 
@@ -22,6 +27,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use environment::{Environment, Versions};
+pub use event_file::EventFile;
 pub use jsonl::{JsonlWriter, read_jsonl};
 pub use same_run::{check_same_evaluation, check_same_run};
 
@@ -34,6 +40,12 @@ pub const CONFIG: &str = "config.toml";
 pub const ENVIRONMENT: &str = "environment.json";
 /// Name of the record of steps.
 pub const METRICS: &str = "metrics.jsonl";
+/// Name of the record of what each step took.
+pub const TIMES: &str = "times.jsonl";
+/// Name of the record of what the model wrote.
+pub const SAMPLES: &str = "samples.jsonl";
+/// Name of the record of beliefs, step by step.
+pub const TRACES: &str = "traces.jsonl";
 /// Name of the final table.
 pub const RESULTS: &str = "results.json";
 /// What was measured on held-out data before the first step.
@@ -166,7 +178,25 @@ impl RunDir {
         JsonlWriter::append_to(&self.path.join(METRICS))
     }
 
-    /// Drops every record after `step` from the metrics, and a last line cut short by a kill: the
+    /// Opens the record of what each step took for appending.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disk`] if it cannot be written.
+    pub fn times(&self) -> Result<JsonlWriter, Error> {
+        JsonlWriter::append_to(&self.path.join(TIMES))
+    }
+
+    /// Opens the record of what the model wrote for appending.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disk`] if it cannot be written.
+    pub fn samples(&self) -> Result<JsonlWriter, Error> {
+        JsonlWriter::append_to(&self.path.join(SAMPLES))
+    }
+
+    /// Drops every record after `step` from the metrics, the times and the samples, and a last line cut short by a kill: the
     /// run goes on from a checkpoint of that step and will write them again. Objects without a
     /// `step` stay.
     ///
@@ -175,7 +205,9 @@ impl RunDir {
     /// [`Error::Data`] if a line before the last is damaged, [`Error::Disk`] if the file cannot be
     /// written.
     pub fn truncate_after(&self, step: u64) -> Result<(), Error> {
-        jsonl::truncate_after(&self.path.join(METRICS), step)
+        [METRICS, TIMES, SAMPLES]
+            .iter()
+            .try_for_each(|name| jsonl::truncate_after(&self.path.join(name), step))
     }
 }
 
@@ -187,7 +219,7 @@ impl Drop for RunDir {
 }
 
 /// Writes beside `path` and renames, so that readers see the old contents or the new.
-fn replace_file(path: &Path, contents: &[u8]) -> Result<(), Error> {
+pub(crate) fn replace_file(path: &Path, contents: &[u8]) -> Result<(), Error> {
     let mut temp = path.to_path_buf().into_os_string();
     temp.push(".tmp");
     let temp = PathBuf::from(temp);

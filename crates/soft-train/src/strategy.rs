@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use burn::data::dataloader::Progress;
 use burn::module::Module;
@@ -20,7 +19,8 @@ use crate::error::Error;
 use crate::feed::StepFeed;
 use crate::learner::{SoftLearner, StepItem, metric_name};
 use crate::renderer::say;
-use crate::run_dir::JsonlWriter;
+use crate::run_dir::{EventFile, JsonlWriter};
+use crate::stopwatch::Stopwatch;
 use crate::terminal;
 
 /// Set by a signal handler: the run stops after the step in progress, with a checkpoint.
@@ -38,12 +38,15 @@ pub(crate) struct Done {
     pub(crate) steps: usize,
     /// Positions of examples that went through the model.
     pub(crate) tokens: u64,
-    /// Time in the loop, in seconds.
+    /// Time of the steps, in seconds; evaluation and checkpoints are not in it.
     pub(crate) seconds: f64,
 }
 
 /// Figures on held-out data; none where there is no such data.
 pub(crate) type Evaluate = Box<dyn FnMut(&Transformer) -> Result<Vec<HeldOut>, Error> + Send>;
+
+/// Continues held-out prompts after so many steps, and records what comes.
+pub(crate) type Sample = Box<dyn FnMut(usize, &Transformer) -> Result<(), Error> + Send>;
 
 /// A figure on held-out data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,8 +73,14 @@ pub(crate) struct Job {
     pub(crate) entropy_beta: Schedule,
     pub(crate) label: String,
     pub(crate) metrics: JsonlWriter,
+    /// What each step took: apart from the metrics, which come out the same each time.
+    pub(crate) times: JsonlWriter,
+    /// The metrics for TensorBoard, where they are asked for.
+    pub(crate) events: Option<EventFile>,
     pub(crate) save: SaveCheckpoint,
     pub(crate) evaluate: Evaluate,
+    /// None where nothing is to be continued.
+    pub(crate) sample: Option<Sample>,
     /// Where what is measured on held-out data before the first step is written; none where
     /// nothing is.
     pub(crate) before_file: Option<PathBuf>,
@@ -176,7 +185,9 @@ impl Steps<'_> {
         if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
             self.report_start(&path, &learner.model().model.valid())?;
         }
-        let started = Instant::now();
+        if before.steps == 0 {
+            self.sample(0, learner)?;
+        }
         let mut done = before;
         let mut checkpoint = None;
         let is_due = |every: usize, steps: usize| every > 0 && steps.is_multiple_of(every);
@@ -184,10 +195,12 @@ impl Steps<'_> {
             done.steps = step + 1;
             let last = done.steps == self.job.steps;
             let saves = last || is_due(self.job.save_every, done.steps);
+            let stopwatch = Stopwatch::start();
             let figures = self.step(learner, step, saves)?;
+            let took = stopwatch.stop();
             let (saves, stopping) = (figures.saves, figures.stopping);
             done.tokens += figures.num_tokens;
-            done.seconds = before.seconds + started.elapsed().as_secs_f64();
+            done.seconds += took.seconds;
             // Saved before anything else that may fail or take long.
             if saves {
                 let state = learner.model().setup.exchange().optimizer.take();
@@ -196,13 +209,18 @@ impl Steps<'_> {
                 })?;
                 checkpoint = Some((self.job.save)(&done, &learner.model().model, state)?);
             }
-            let held_out = match is_due(self.job.eval_every, done.steps) {
+            let evaluates = is_due(self.job.eval_every, done.steps);
+            if evaluates || last {
+                self.sample(done.steps, learner)?;
+            }
+            let held_out = match evaluates {
                 true => (self.job.evaluate)(&learner.model().model.valid())?,
                 false => Vec::new(),
             };
             let seconds = (done.seconds - before.seconds).max(1e-9);
             let rate = (done.tokens - before.tokens) as f64 / seconds;
             self.report(&done, &figures, &held_out, rate)?;
+            self.job.times.append(&took.at_step(done.steps))?;
             if let (true, Some(checkpoint)) = (stopping && !last, &checkpoint) {
                 let checkpoint = checkpoint.clone();
                 return Err(Error::Interrupted { step: done.steps as u64, checkpoint });
@@ -227,6 +245,13 @@ impl Steps<'_> {
             say(format_args!("{} before training | {}", self.job.label, in_words(&figures)));
         }
         Ok(())
+    }
+
+    fn sample(&mut self, steps: usize, learner: &Learner<SoftLearner>) -> Result<(), Error> {
+        match &mut self.job.sample {
+            Some(sample) => sample(steps, &learner.model().model.valid()),
+            None => Ok(()),
+        }
     }
 
     fn should_stop(&self) -> bool {
@@ -324,6 +349,9 @@ impl Steps<'_> {
             line[*key] = (*value).into();
         }
         job.metrics.append(&line)?;
+        if let Some(events) = &mut job.events {
+            events.write(done.steps as u64, &line)?;
+        }
         let strayed = located.zip(figures.token_norms).and_then(|(at, norms)| strayed(at, norms));
         if let (false, Some(warning)) = (self.warned, strayed) {
             self.warned = true;

@@ -93,7 +93,7 @@ fn refused(source: &str) -> String {
 }
 
 #[test]
-fn families_render_as_python_does() {
+fn t24_families_render_as_python_does() {
     let talk = [("user", "hi"), ("assistant", "<think>x</think>\n\nyes \n"), ("user", " why? ")];
     assert_eq!(
         rendered(CHATML, &talk),
@@ -155,7 +155,7 @@ fn a_raised_exception_is_an_error_with_its_words() {
 }
 
 #[test]
-fn mistakes_name_what_is_unknown() {
+fn t24_mistakes_name_what_is_unknown() {
     let error = ChatTemplate::new("{% if %}", [("bos_token", "")]).unwrap_err();
     assert!(error.to_string().starts_with("chat template: syntax error"), "{error}");
     assert!(refused("{{ 1 | no_such_filter }}").contains("no_such_filter"));
@@ -163,7 +163,7 @@ fn mistakes_name_what_is_unknown() {
 }
 
 #[test]
-fn a_hostile_template_ends_soon_and_small() {
+fn t24_a_hostile_template_ends_soon_and_small() {
     let nested =
         "{% for a in range(100000) %}{% for b in range(100000) %}{{ '' }}{% endfor %}{% endfor %}";
     assert!(refused(nested).contains("fuel"));

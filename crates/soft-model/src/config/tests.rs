@@ -168,7 +168,7 @@ fn windows_in_some_layers_only_are_refused() {
 }
 
 #[test]
-fn unsupported_settings_are_named_by_key() {
+fn t23_unsupported_settings_are_named_by_key() {
     let cases = [
         ("model_type", json!("mamba"), "`model_type`: found \"mamba\", supported are llama"),
         ("hidden_act", json!("relu"), "`hidden_act`: found \"relu\", supported here are silu"),
@@ -203,7 +203,7 @@ fn unsupported_settings_are_named_by_key() {
 }
 
 #[test]
-fn hostile_sizes_are_refused_before_anything_is_allocated() {
+fn t23_hostile_sizes_are_refused_before_anything_is_allocated() {
     let cases = [
         ("num_hidden_layers", json!(1_000_000_000), "num_hidden_layers"),
         ("num_hidden_layers", json!(0), "num_hidden_layers"),

@@ -63,7 +63,7 @@ fn tokenizer(builder: Builder) -> Tokenizer {
 }
 
 #[test]
-fn merges_longer_than_every_token_are_refused() {
+fn t22_merges_longer_than_every_token_are_refused() {
     let error = refused(&bpe(json!({"a": 0, "bb": 1}), json!([["a", "bb"]])));
     assert_eq!(
         error,
@@ -73,14 +73,14 @@ fn merges_longer_than_every_token_are_refused() {
 }
 
 #[test]
-fn a_subword_prefix_longer_than_a_merged_token_is_refused() {
+fn t22_a_subword_prefix_longer_than_a_merged_token_is_refused() {
     let mut json = small();
     json["model"]["continuing_subword_prefix"] = json!("####");
     assert!(refused(&json).contains("shorter than continuing_subword_prefix"));
 }
 
 #[test]
-fn a_stride_not_below_the_length_is_refused_and_other_truncation_is_left_out() {
+fn t22_a_stride_not_below_the_length_is_refused_and_other_truncation_is_left_out() {
     let mut json = small();
     json["truncation"] = json!({
         "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 2,
@@ -95,7 +95,7 @@ fn a_stride_not_below_the_length_is_refused_and_other_truncation_is_left_out() {
 }
 
 #[test]
-fn broken_files_are_refused() {
+fn t22_broken_files_are_refused() {
     let path = Path::new("tokenizer.json");
     for bytes in [&b""[..], b"{", b"[]", b"null", b"\xff\xfe", &[b'['; 200_000]] {
         assert!(Tokenizer::from_json(bytes, path).is_err());
@@ -111,7 +111,7 @@ fn broken_files_are_refused() {
 }
 
 #[test]
-fn gaps_between_ids_count() {
+fn t22_gaps_between_ids_count() {
     let tokenizer = load(&bpe(json!({"a": 0, "b": 7}), json!([]))).unwrap();
     assert_eq!(tokenizer.vocab_len(), 8);
     assert_eq!(tokenizer.decode_token(3), None);
@@ -250,7 +250,7 @@ fn another_kind_of_vocabulary_is_named() {
 }
 
 #[test]
-fn a_small_vocabulary_of_endless_merges_is_refused() {
+fn t22_a_small_vocabulary_of_endless_merges_is_refused() {
     let tokens: Vec<String> = (1..1000).map(|len| "a".repeat(len)).collect();
     let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
     let builder = Builder::default()

@@ -49,10 +49,20 @@ pub fn save_safetensors(path: &Path, tensors: &[NamedTensor]) -> Result<(), Erro
     }
     let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Written::new(tensor)));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let permissions = new_file_permissions(path).map_err(|source| Error::io(path, source))?;
     serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(source) => Error::io(path, source),
         other => Error::io(path, std::io::Error::other(other)),
-    })
+    })?;
+    std::fs::set_permissions(path, permissions).map_err(|source| Error::io(path, source))
+}
+
+/// What the system gives a new file here: the library makes files that only their owner can read.
+fn new_file_permissions(path: &Path) -> std::io::Result<std::fs::Permissions> {
+    let probe = path.with_extension("safetensors.new");
+    let permissions = std::fs::File::create(&probe)?.metadata()?.permissions();
+    std::fs::remove_file(&probe)?;
+    Ok(permissions)
 }
 
 /// A tensor in the orientation of the file; its bytes are made when they are written.

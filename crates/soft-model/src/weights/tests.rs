@@ -198,7 +198,7 @@ fn shard_error(folder: &Path) -> String {
 }
 
 #[test]
-fn pickles_are_refused_with_a_hint() {
+fn t27_pickles_are_refused_with_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let message = shard_error(folder.path());
     assert!(message.contains("no model.safetensors and no model.safetensors.index.json"));
@@ -218,6 +218,20 @@ fn t20_names_that_would_not_be_read_again_are_not_written() {
     assert!(message(["a", "../b"]).contains("unexpected: tensor name \"../b\""));
     assert!(message(["a", ""]).contains("unexpected: tensor name \"\""));
     assert!(!path.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_can_be_read_by_whoever_can_read_a_new_file_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("model.safetensors"), folder.path().join("other"));
+    let tensor = NamedTensor { name: "a".into(), shape: vec![2], values: vec![1.0, 2.0] };
+    save_safetensors(&path, &[tensor]).unwrap();
+    std::fs::write(&other, "").unwrap();
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&other));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left behind");
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub struct TrainState {
     pub data_crc32: u32,
     /// Positions of examples that went through the model so far.
     pub num_tokens: u64,
-    /// Time spent in the training loop so far, over all sessions, in seconds.
+    /// Time of the training steps so far, over all sessions, in seconds; evaluation and
+    /// checkpoints are not in it.
     pub seconds: f64,
     /// The run's seed.
     pub seed: u64,

@@ -61,7 +61,7 @@ fn what_was_written_is_found_verified_and_read_back() {
 }
 
 #[test]
-fn one_flipped_bit_in_any_file_is_named_and_walked_back_over() {
+fn t07_one_flipped_bit_in_any_file_is_named_and_walked_back_over() {
     for name in ["model.safetensors", STATE, MANIFEST] {
         let dir = temp();
         write(dir.path(), 1);
@@ -78,7 +78,7 @@ fn one_flipped_bit_in_any_file_is_named_and_walked_back_over() {
 }
 
 #[test]
-fn missing_and_cut_files_are_named() {
+fn t06_missing_and_cut_files_are_named() {
     let dir = temp();
     let path = write(dir.path(), 1);
     fs::write(path.join("model.safetensors"), b"short").expect("writable");
@@ -93,7 +93,7 @@ fn missing_and_cut_files_are_named() {
 }
 
 #[test]
-fn a_newer_version_says_so_and_a_hostile_name_stays_inside() {
+fn t08_a_newer_version_says_so_and_a_hostile_name_stays_inside() {
     let dir = temp();
     let path = write(dir.path(), 1);
     fs::write(path.join(MANIFEST), br#"{"version": 2, "all": "new"}"#).expect("writable");
@@ -106,7 +106,7 @@ fn a_newer_version_says_so_and_a_hostile_name_stays_inside() {
 }
 
 #[test]
-fn files_are_flushed_before_the_directory_and_the_rename_before_its_parent() {
+fn t09_files_are_flushed_before_the_directory_and_the_rename_before_its_parent() {
     let dir = temp();
     let writer = Writer::begin(dir.path(), 5).expect("a writable directory");
     writer.write("a", b"1").expect("written");
@@ -127,7 +127,7 @@ fn files_are_flushed_before_the_directory_and_the_rename_before_its_parent() {
 }
 
 #[test]
-fn a_full_disk_at_any_point_leaves_the_old_checkpoint_and_no_litter() {
+fn t02_a_full_disk_at_any_point_leaves_the_old_checkpoint_and_no_litter() {
     for fail_at in 0..6 {
         let dir = temp();
         write(dir.path(), 1);
@@ -153,7 +153,7 @@ fn a_full_disk_at_any_point_leaves_the_old_checkpoint_and_no_litter() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_write_the_system_refuses_for_lack_of_space_is_a_disk_error() {
+fn t02_a_write_the_system_refuses_for_lack_of_space_is_a_disk_error() {
     let dir = temp();
     let writer = Writer::begin(dir.path(), 1).expect("a writable directory");
     let full = writer.path().join("model.safetensors");
@@ -164,7 +164,7 @@ fn a_write_the_system_refuses_for_lack_of_space_is_a_disk_error() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_cleaned_and_never_mistaken_for_a_checkpoint() {
+fn t03_what_a_killed_process_left_is_cleaned_and_never_mistaken_for_a_checkpoint() {
     let dir = temp();
     write(dir.path(), 1);
     let writer = Writer::begin(dir.path(), 2).expect("a writable directory");
@@ -176,7 +176,7 @@ fn what_a_killed_process_left_is_cleaned_and_never_mistaken_for_a_checkpoint() {
 }
 
 #[test]
-fn the_same_step_again_replaces_and_a_kill_between_the_renames_loses_nothing() {
+fn t01_the_same_step_again_replaces_and_a_kill_between_the_renames_loses_nothing() {
     let dir = temp();
     let path = write(dir.path(), 1);
     let writer = Writer::begin(dir.path(), 1).expect("a writable directory");
@@ -189,7 +189,7 @@ fn the_same_step_again_replaces_and_a_kill_between_the_renames_loses_nothing() {
 }
 
 #[test]
-fn retention_keeps_the_newest_and_never_deletes_the_newest_whole_one() {
+fn t10_retention_keeps_the_newest_and_never_deletes_the_newest_whole_one() {
     let dir = temp();
     for step in 1..=5 {
         write(dir.path(), step);
@@ -221,7 +221,7 @@ fn child_that_writes_checkpoints_until_killed() {
 }
 
 #[test]
-fn a_process_killed_at_any_moment_leaves_a_whole_newest_checkpoint() {
+fn t01_a_process_killed_at_any_moment_leaves_a_whole_newest_checkpoint() {
     let dir = temp();
     let mut before = 0;
     for round in 0..15_u64 {

@@ -19,15 +19,13 @@ use super::questions::Question;
 use crate::config::{Config, Control};
 use crate::decoding::{Decoding, encode_prompt};
 use crate::error::Error;
-use crate::run_dir::{JsonlWriter, RESULTS, RunDir, read_jsonl};
+use crate::run_dir::{JsonlWriter, RESULTS, RunDir, TRACES, read_jsonl};
 use crate::trace::{Context, Row};
 
 mod summary;
 
 /// Name of the record of answers.
 const ITEMS: &str = "items.jsonl";
-/// Name of the traces of the first questions.
-const TRACES: &str = "traces.jsonl";
 /// Outputs after which an extractor that found nothing is warned of.
 const WARN_AFTER: usize = 20;
 
@@ -302,12 +300,12 @@ impl<'a> Runner<'a> {
             if first >= self.prompts.len() {
                 return Ok(());
             }
-            // Questions that are traced run apart: a record costs time.
-            let last = if first < traced { traced } else { self.prompts.len() };
-            let range = first..last.min(first + batch);
+            let range = first..self.prompts.len().min(first + batch);
             let began = Instant::now();
             let mut decoding = group.decoding.clone();
             decoding.options.record = first < traced;
+            // A record costs time: only the rows that are traced have one.
+            decoding.options.record_rows = traced.saturating_sub(first) * group.arm.rows();
             decoding.options.keep_inputs = !group.arm.controls.is_empty();
             let prompts = &self.prompts[range.clone()];
             let made = decoding.run(self.of.model, prompts, first, &mut |_, _, _| {})?;
@@ -323,7 +321,7 @@ impl<'a> Runner<'a> {
                 let mut item = self.item(group, None, question, row);
                 (item.tokens, item.seconds) = (made.forward_tokens, seconds);
                 let is_new = self.traced.insert((group.arm.name.clone(), question));
-                if first < traced && !row.steps.is_empty() && is_new {
+                if question < traced && !row.steps.is_empty() && is_new {
                     traces.append(&self.trace(&context, question, row, &item))?;
                 }
                 all.push(item);

@@ -137,11 +137,13 @@ pub struct Log {
     /// Steps between printed lines. `metrics.jsonl` holds every step all the same.
     #[schemars(range(min = 1))]
     pub every: usize,
+    /// Writes the metrics for TensorBoard too, into `tensorboard` in the run directory.
+    pub tensorboard: bool,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { every: 1 }
+        Self { every: 1, tensorboard: false }
     }
 }
 
@@ -149,9 +151,12 @@ impl Default for Log {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// Checkpoint to start from: a folder in Hugging Face layout, or a GGUF file. The other keys of this section but `new_tokens` and `dropout` are then those of the checkpoint. Without it a new model is built.
+    /// Checkpoint to start from: a folder in Hugging Face layout, a GGUF file, or ORG/NAME of the Hugging Face hub. The other keys of this section but `new_tokens` and `dropout` are then those of the checkpoint. Without it a new model is built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Adapter over that checkpoint, in generation and evaluation: a folder of PEFT's files. A training begins from a model: fold the adapter into one with `soft merge` first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// Architecture of a new model.
     pub family: ModelFamily,
     /// Transformer blocks of a new model.
@@ -174,6 +179,7 @@ impl Default for Model {
     fn default() -> Self {
         Self {
             path: None,
+            adapter: None,
             new_tokens: Vec::new(),
             family: ModelFamily::Gpt2,
             n_layers: 2,
@@ -497,6 +503,9 @@ pub struct Eval {
     /// Tokens of that text that are read, from its beginning.
     #[schemars(range(min = 2))]
     pub text_tokens: usize,
+    /// Held-out prompts that are continued at every evaluation, before the first step and after the last: what the model writes goes to `samples.jsonl`, what it believed the last time to `traces.jsonl`, both into the report; 0 is none.
+    #[schemars(range(max = 64))]
+    pub samples: usize,
     /// Ways of thinking that are trained and compared at equal steps.
     #[schemars(length(min = 1))]
     pub arms: Vec<Arm>,
@@ -538,6 +547,7 @@ impl Default for Eval {
             limit: 0,
             text: Paths::default(),
             text_tokens: 2048,
+            samples: 0,
             arms: vec![Arm::Soft],
             data: Paths::default(),
             compare: Vec::new(),

@@ -40,6 +40,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(prefix_and_prompt(config, place));
     found.extend(task(config, place));
     found.extend(data_format(config, place));
+    found.extend(samples(config, place));
     found.extend(arms(config, place));
     found.retain(|(keys, _)| !keys.iter().any(|key| broken.iter().any(|b| b == key)));
     found.into_iter().map(|(_, problem)| problem).collect()
@@ -454,6 +455,16 @@ fn data_format(config: &Config, place: Place<'_>) -> Option<Found> {
     })
 }
 
+/// Prompts to continue, and no held-out examples to take them from.
+fn samples(config: &Config, place: Place<'_>) -> Option<Found> {
+    let reads_files = matches!(config.task.name, TaskName::Ids | TaskName::Text);
+    let lacks = reads_files && config.data.valid.as_slice().is_empty();
+    (config.eval.samples > 0 && lacks).then(|| {
+        let message = "`eval.samples` is set and `data.valid` is not; expected a file of held-out examples to take prompts from";
+        found(place, &["eval.samples", "data.valid"], message.into())
+    })
+}
+
 fn arms(config: &Config, place: Place<'_>) -> Vec<Found> {
     let arms = &config.eval.arms;
     let mut problems = Vec::new();
@@ -533,6 +544,10 @@ impl Resolved {
         if config.task.name == TaskName::Text && config.model.path.is_none() {
             let message = "`model.path` is not set and `task.name` is \"text\", which needs a tokenizer; expected a model";
             problems.push(problem("model.path", message));
+        }
+        if config.model.adapter.is_some() {
+            let message = "`model.adapter` is set, which is for generation and evaluation; expected a model that holds it: `soft merge` makes one";
+            problems.push(problem("model.adapter", message));
         }
         if config.soft.feed == FeedKind::Hidden {
             let message = "`soft.feed` is \"hidden\", which is for generation only; expected another feed in training";

@@ -75,3 +75,67 @@ fn value(cell: &Field) -> Value {
         _ => Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    const MESSAGES: &str = "message m { optional group messages (LIST) { repeated group list { \
+        optional group element { optional binary role (UTF8); optional binary content (UTF8); } } } }";
+
+    /// A file of one row; each column holds one text.
+    fn write(schema: &str, texts: &[&str], levels: (i16, i16)) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.parquet");
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = Arc::new(WriterProperties::builder().build());
+        let file = File::create(&path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for text in texts {
+            let mut column = group.next_column().unwrap().unwrap();
+            let values = [ByteArray::from(*text)];
+            let typed = column.typed::<ByteArrayType>();
+            typed.write_batch(&values, Some(&[levels.0]), Some(&[levels.1])).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn t33_nested_messages_are_a_list_of_objects() {
+        let (_folder, path) = write(MESSAGES, &["user", "hi"], (4, 0));
+        let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+        let row = reader.get_row_iter(None).unwrap().next().unwrap().unwrap();
+        let expected = serde_json::json!({"messages": [{"role": "user", "content": "hi"}]});
+        assert_eq!(Value::from(object(&row)), expected);
+    }
+
+    #[test]
+    fn t33_missing_columns_wrong_types_and_cut_files_are_data_errors() {
+        let column = |name: &str| format!("message m {{ optional binary {name} (UTF8); }}");
+        let (_folder, path) = write(&column("txt"), &["a"], (1, 0));
+        let scan = Reader::default().scan(&path).unwrap();
+        assert_eq!(scan.bad_count, 1);
+        assert!(scan.bad[0].problem.contains("found `txt`"), "{}", scan.bad_report());
+        let (_folder, path) = write(&column("ids"), &["a"], (1, 0));
+        let scan = Reader::default().scan(&path).unwrap();
+        assert!(scan.bad[0].problem.contains("`ids` is text, expected a list"));
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let error = Reader::default().scan(&path).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().contains("data.parquet"), "{error}");
+    }
+}

@@ -11,10 +11,10 @@ use super::evaluation::EvalResults;
 use super::trace::broken;
 use super::training::TrainResults;
 use crate::error::Error;
-use crate::run_dir::{BEFORE, CONFIG, ENVIRONMENT, METRICS, RESULTS, read_jsonl};
+use crate::run_dir::{
+    BEFORE, CONFIG, ENVIRONMENT, METRICS, RESULTS, SAMPLES, TIMES, TRACES, read_jsonl,
+};
 
-/// Name of the sampled rows of an evaluation.
-const TRACES: &str = "traces.jsonl";
 /// Folder of the arms after the first.
 const ARMS: &str = "arms";
 /// The version of an evaluation's results that this program reads.
@@ -29,6 +29,8 @@ pub(super) struct Run {
     pub(super) metrics: Vec<ArmMetrics>,
     pub(super) config: Option<String>,
     pub(super) environment: Option<String>,
+    /// What the model of a training wrote at each evaluation.
+    pub(super) samples: Vec<Value>,
     /// The sampled rows, where there are some.
     pub(super) traces: Option<PathBuf>,
 }
@@ -39,6 +41,8 @@ pub(super) struct ArmMetrics {
     /// The folder of the arm; `None` for the first, which has none.
     pub(super) name: Option<String>,
     pub(super) records: Vec<Value>,
+    /// What each step took.
+    pub(super) times: Vec<Value>,
 }
 
 /// `results.json`.
@@ -58,6 +62,7 @@ impl Run {
         let traces = Some(path.join(TRACES)).filter(|traces| traces.is_file());
         let run = Self {
             path: path.to_path_buf(),
+            samples: read_jsonl(&path.join(SAMPLES))?,
             results: read_results(&path.join(RESULTS))?,
             metrics: read_metrics(path)?,
             config: read_text(&path.join(CONFIG))?,
@@ -125,14 +130,15 @@ fn read_metrics(path: &Path) -> Result<Vec<ArmMetrics>, Error> {
     let records = |folder: &Path| -> Result<Vec<Value>, Error> {
         Ok([read_jsonl(&folder.join(BEFORE))?, read_jsonl(&folder.join(METRICS))?].concat())
     };
-    let mut metrics = vec![ArmMetrics { name: None, records: records(path)? }];
+    let times = |folder: &Path| read_jsonl(&folder.join(TIMES));
+    let mut metrics = vec![ArmMetrics { name: None, records: records(path)?, times: times(path)? }];
     // A run of one arm has no such folder.
     let entries = fs::read_dir(path.join(ARMS)).into_iter().flatten().flatten();
     let mut arms: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     arms.sort();
     for arm in arms {
         let name = arm.file_name().map(|name| name.to_string_lossy().into_owned());
-        metrics.push(ArmMetrics { name, records: records(&arm)? });
+        metrics.push(ArmMetrics { name, records: records(&arm)?, times: times(&arm)? });
     }
     metrics.retain(|arm| !arm.records.is_empty());
     Ok(metrics)

@@ -83,7 +83,7 @@ fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
         ),
         (None, None) => say("warning", "Not finished, and no steps are recorded."),
     }
-    for ArmMetrics { name, records } in &run.metrics {
+    for ArmMetrics { name, records, .. } in &run.metrics {
         let name = name.as_deref().map(|name| format!("{}: ", escape(name))).unwrap_or_default();
         if let Some(at) = records.iter().find(|record| record.get("loss") == Some(&Value::Null)) {
             let at = step(at).map_or_else(|| "a step".into(), |step| format!("step {step}"));

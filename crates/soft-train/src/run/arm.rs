@@ -13,6 +13,7 @@ use soft_model::Transformer;
 
 use super::checkpoint::{self, CheckpointWriter};
 use super::forgetting::PlainText;
+use super::samples::Samples;
 use super::trained::rates;
 use super::{Problem, TrainOptions, model};
 use crate::batch::Batch;
@@ -28,8 +29,8 @@ use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Quiet, say};
 use crate::results::ArmResult;
 use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
-use crate::run_dir::{BEFORE, RunDir};
-use crate::strategy::{Done, Evaluate, HeldOut, Job, SoftStrategy};
+use crate::run_dir::{BEFORE, EventFile, RunDir};
+use crate::strategy::{Done, Evaluate, HeldOut, Job, Sample, SoftStrategy};
 
 /// One arm of a run.
 pub(super) struct Training<'a> {
@@ -184,7 +185,11 @@ impl Training<'_> {
         let config = self.config;
         let run_dir = self.dir.path();
         let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
+        let sample = self.samples(&writer)?.map(|mut samples| -> Sample {
+            Box::new(move |step, model| samples.write(step, model))
+        });
         Ok(Job {
+            sample,
             has_answers: examples.iter().any(|example| example.answer_from.is_some()),
             feed: StepFeed::new(config, examples, self.plan()?)?,
             entropy_beta: config.objective.entropy_over(config.train.steps),
@@ -196,11 +201,34 @@ impl Training<'_> {
             print_lines: !self.options.dashboard,
             label: format!("{:<10}", self.arm.as_str()),
             metrics: self.dir.metrics()?,
+            times: self.dir.times()?,
+            events: config
+                .log
+                .tensorboard
+                .then(|| EventFile::create(run_dir, before.steps as u64))
+                .transpose()?,
             save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
             evaluate: self.evaluation()?,
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
         })
+    }
+
+    /// Prompts to continue while training, of the first held-out examples.
+    fn samples(&self, writer: &CheckpointWriter) -> Result<Option<Samples>, Error> {
+        let count = self.config.eval.samples;
+        if count == 0 {
+            return Ok(None);
+        }
+        let examples: Vec<Example> = match self.problem {
+            Problem::Mnns(task) => {
+                let problems = limited(task.validation(), count).iter();
+                problems.map(|problem| task.example(self.arm, problem)).collect::<Result<_, _>>()?
+            }
+            Problem::Examples { valid, .. } => limited(valid, count).to_vec(),
+        };
+        let tokenizer = writer.tokenizer()?;
+        Samples::new(self.config, &writer.soft_config, &examples, tokenizer, self.dir).map(Some)
     }
 
     /// What is measured while training: exact answers, or the cross-entropy of held-out rows.

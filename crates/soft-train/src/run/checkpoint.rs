@@ -30,7 +30,7 @@ pub(super) struct CheckpointWriter {
     config: Config,
     tokenizer: Vocabulary,
     /// Settings that generation starts from.
-    soft_config: String,
+    pub(super) soft_config: String,
     data_crc32: u32,
 }
 
@@ -73,6 +73,17 @@ impl CheckpointWriter {
             soft_config,
             data_crc32,
         })
+    }
+
+    /// What turns the model's ids into text, where there is something.
+    pub(super) fn tokenizer(&self) -> Result<Option<Tokenizer>, Error> {
+        match &self.tokenizer {
+            Vocabulary::Task(json) => {
+                let tokenizer = Tokenizer::from_json(json.to_string().as_bytes(), &self.run_dir)?;
+                Ok(Some(tokenizer))
+            }
+            Vocabulary::Model(tokenizer) => Ok(tokenizer.as_deref().cloned()),
+        }
     }
 
     /// Writes the checkpoint of a finished step and deletes those over the limit.

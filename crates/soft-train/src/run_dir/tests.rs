@@ -37,7 +37,7 @@ fn a_name_that_leads_elsewhere_is_refused() {
 }
 
 #[test]
-fn a_second_holder_is_refused_until_the_first_lets_go() {
+fn t05_a_second_holder_is_refused_until_the_first_lets_go() {
     let root = temp();
     let run = RunDir::create(root.path(), "a").expect("new");
     let error = RunDir::reopen(run.path()).expect_err("held");
@@ -48,7 +48,7 @@ fn a_second_holder_is_refused_until_the_first_lets_go() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_a_disk_error_with_its_path() {
+fn t04_a_place_that_cannot_be_written_is_a_disk_error_with_its_path() {
     let root = temp();
     let file = root.path().join("file");
     std::fs::write(&file, b"").expect("written");
@@ -76,7 +76,7 @@ fn numbers_keep_every_bit_also_through_truncation() {
 }
 
 #[test]
-fn continuing_drops_the_records_after_the_checkpoint_and_a_cut_last_line() {
+fn t43_continuing_drops_the_records_after_the_checkpoint_and_a_cut_last_line() {
     let root = temp();
     let run = RunDir::create(root.path(), "a").expect("new");
     let mut metrics = run.metrics().expect("open");
@@ -96,7 +96,7 @@ fn continuing_drops_the_records_after_the_checkpoint_and_a_cut_last_line() {
 }
 
 #[test]
-fn appending_after_a_kill_does_not_run_on_from_the_cut_line() {
+fn t43_appending_after_a_kill_does_not_run_on_from_the_cut_line() {
     let root = temp();
     let run = RunDir::create(root.path(), "a").expect("new");
     fs::write(run.path().join(METRICS), b"{\"step\":1}\n{\"step\":2,\"l\0\0").expect("written");
@@ -134,7 +134,7 @@ fn the_environment_is_written_and_read_back() {
 }
 
 #[test]
-fn a_run_continues_with_more_steps_but_not_with_another_learning_rate_or_seed() {
+fn t14_a_run_continues_with_more_steps_but_not_with_another_learning_rate_or_seed() {
     let began =
         "[run]\nseed = 1\nname = \"a\"\n[train]\nlr = 0.001\nsteps = 10\n[save]\nevery = 5\n";
     let longer =

@@ -4,7 +4,7 @@ use super::super::{Config, Loader};
 use super::{load, message, override_message};
 
 #[test]
-fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_key() {
+fn t30_an_unknown_key_is_named_with_its_place_and_the_nearest_known_key() {
     let cases = [
         ("[train]\nstep = 5", "my.toml:2:1: unknown key `train.step`; did you mean `train.steps`?"),
         ("[trian]\nsteps = 5", "my.toml:1:2: unknown key `trian`; did you mean `train`?"),
@@ -69,7 +69,7 @@ fn a_planned_key_is_refused_as_not_there_yet() {
 }
 
 #[test]
-fn a_value_out_of_range_says_what_was_expected() {
+fn t30_a_value_out_of_range_says_what_was_expected() {
     let cases = [
         ("soft.top_k=-1", "`soft.top_k` is -1; expected a whole number, at least 0"),
         ("soft.top_k=1.5", "`soft.top_k` is 1.5; expected a whole number, at least 0"),
@@ -114,7 +114,7 @@ fn a_value_out_of_range_says_what_was_expected() {
 }
 
 #[test]
-fn a_value_of_a_wrong_type_says_what_was_expected() {
+fn t30_a_value_of_a_wrong_type_says_what_was_expected() {
     let cases = [
         ("train.lr=fast", "`train.lr` is \"fast\"; expected a finite number, at least 0"),
         ("generate.chat=1", "`generate.chat` is 1; expected true or false"),
@@ -161,7 +161,7 @@ fn a_value_of_a_wrong_type_says_what_was_expected() {
 }
 
 #[test]
-fn settings_that_contradict_are_refused() {
+fn t30_settings_that_contradict_are_refused() {
     let cases = [
         (
             "[model]\nd_model = 30\nn_heads = 4",
@@ -286,7 +286,7 @@ fn gates_searches_and_evaluations_that_would_do_nothing_are_refused() {
 }
 
 #[test]
-fn all_errors_are_reported_at_once() {
+fn t30_all_errors_are_reported_at_once() {
     let text = "[train]\nlearning_rate = 1.0\nsteps = \"many\"\n\n[soft]\ntop_p = 2\norder = [\"noise\", \"noise\", \"temperature\"]\n";
     let error = Loader::new().text("my.toml", text).overrides(["save.evry=3"]).load().unwrap_err();
     let expected = "5 problems in the configuration\n  \
@@ -299,7 +299,7 @@ fn all_errors_are_reported_at_once() {
 }
 
 #[test]
-fn text_that_is_not_toml_is_refused_at_its_place() {
+fn t30_text_that_is_not_toml_is_refused_at_its_place() {
     assert_eq!(
         message("[train]\nsteps = = 3"),
         "2 problems in the configuration\n  \

@@ -1,0 +1,124 @@
+//! What the model writes while it is trained: continuations of held-out prompts, and its beliefs.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use soft_model::{Tokenizer, Transformer, embedding_norms};
+
+use crate::comparison::Extractor;
+use crate::config::{Config, Loader};
+use crate::decoding::Decoding;
+use crate::error::Error;
+use crate::example::Example;
+use crate::run_dir::{JsonlWriter, RunDir, TRACES, replace_file};
+use crate::trace::{Context, Row};
+
+/// Prompts that are continued as generation would from a checkpoint.
+#[derive(Debug)]
+pub(super) struct Samples {
+    prompts: Vec<Prompt>,
+    /// As it is loaded for a checkpoint.
+    config: Config,
+    tokenizer: Option<Tokenizer>,
+    extractor: Extractor,
+    record: JsonlWriter,
+    traces: PathBuf,
+}
+
+#[derive(Debug)]
+struct Prompt {
+    ids: Vec<u32>,
+    text: Option<String>,
+    /// What the example goes on with; where a thought comes before an answer, the answer.
+    expected: Option<String>,
+    has_answer: bool,
+}
+
+impl Samples {
+    /// # Errors
+    /// Settings of generation that contradict one another, or a record that cannot be written.
+    pub(super) fn new(
+        config: &Config,
+        soft_config: &str,
+        examples: &[Example],
+        tokenizer: Option<Tokenizer>,
+        dir: &RunDir,
+    ) -> Result<Self, Error> {
+        let loaded = Loader::new().model(soft_config).load();
+        let mut as_loaded =
+            loaded.map_err(|error| Error::Config { report: error.to_string() })?.config;
+        as_loaded.run.seed = config.run.seed;
+        let text = |ids: &[u32]| tokenizer.as_ref().map(|known| known.decode_visible(ids));
+        let prompt = |example: &Example| {
+            let begins = (0..example.len()).find(|&t| example.soft[t] || example.weight[t] > 0.0);
+            let begins = begins.unwrap_or(example.len());
+            let ids = example.input_ids[..begins].to_vec();
+            let expected = text(&example.input_ids[example.answer_from.unwrap_or(begins)..]);
+            let has_answer = example.answer_from.is_some();
+            Prompt { text: text(&ids), ids, expected, has_answer }
+        };
+        Ok(Self {
+            prompts: examples.iter().map(prompt).collect(),
+            config: as_loaded,
+            extractor: Extractor::new(&config.eval)?,
+            record: dir.samples()?,
+            traces: dir.path().join(TRACES),
+            tokenizer,
+        })
+    }
+
+    /// Continues every prompt with the model as it is after `step` steps: a line each in
+    /// `samples.jsonl`, and its beliefs in `traces.jsonl`, in place of those of the step before.
+    ///
+    /// # Errors
+    /// Those of generation, and of the disk.
+    pub(super) fn write(&mut self, step: usize, model: &Transformer) -> Result<(), Error> {
+        let tokenizer = self.tokenizer.as_ref();
+        let mut decoding = Decoding::with_tokens(&self.config, tokenizer, &model.config().eos_ids)?;
+        decoding.options.record = true;
+        let ids: Vec<Vec<u32>> = self.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        let made = decoding.run(model, &ids, 0, &mut |_, _, _| {})?;
+        let mut context = Context::new(&self.config, None, embedding_norms(model));
+        let mut traces = String::new();
+        for (number, (prompt, made)) in self.prompts.iter().zip(&made).enumerate() {
+            let generation = &made.rows[0];
+            let row = Row {
+                prompt: prompt.text.as_deref(),
+                prompt_ids: &prompt.ids,
+                generation,
+                tokenizer,
+            };
+            context.name = Some(format!("Sample {} after step {step}", number + 1));
+            let text = row.text();
+            let judged = self.judged(prompt, text.as_deref());
+            let mut line = json!({
+                "step": step,
+                "sample": number + 1,
+                "prompt": prompt.text,
+                "expected": prompt.expected,
+                "text": text,
+                "tokens": generation.token_ids.len(),
+                "stop": generation.stop,
+            });
+            let mut trace = row.json(&context);
+            for (key, value) in &judged {
+                line[*key] = value.clone();
+                trace[*key] = value.clone();
+            }
+            self.record.append(&line)?;
+            traces.push_str(&format!("{trace}\n"));
+        }
+        replace_file(&self.traces, traces.as_bytes())
+    }
+
+    /// The answer in a text and whether it is the one expected, where the example has one.
+    fn judged(&self, prompt: &Prompt, text: Option<&str>) -> Vec<(&'static str, Value)> {
+        let Some(expected) = prompt.expected.as_deref().filter(|_| prompt.has_answer) else {
+            return Vec::new();
+        };
+        let expected = self.extractor.expected(expected);
+        let answer = text.and_then(|text| self.extractor.extract(text));
+        let correct = answer.as_ref().is_some_and(|answer| self.extractor.same(answer, &expected));
+        vec![("answer", json!(answer)), ("correct", json!(correct))]
+    }
+}
