@@ -9,7 +9,7 @@ use soft_tests::bench::{flat_gradients, relative_error};
 use soft_tests::runs::{Runs, assert_same_outcome, checkpoint, read, series};
 use soft_tests::steps::{adapted, differentiate, everything, many_lengths, three_layers};
 use soft_train::objective::Normalize;
-use soft_train::rollout::{Parallel, Rollout, Sequential, StepContext};
+use soft_train::rollout::{Differentiated, Parallel, Rollout, Sequential, StepContext};
 use soft_train::run::Resume;
 
 /// Half the distance from 1 to the next number of bf16, which has 8 significant bits.
@@ -87,10 +87,13 @@ fn a_step_in_bf16_is_the_step_in_f32_within_its_rounding() {
                 let what = format!("{name}, {rollout:?}, recompute {recompute}");
                 let loss = (exact.loss - rounded.loss).abs() / exact.loss;
                 assert!(loss > 0.0 && loss < 4.0 * ROUNDING, "{what}: loss {loss:e}");
-                let gradients = [(&model, exact), (&low, rounded)]
-                    .map(|(model, step)| flat_gradients(model, &step.gradients));
-                let apart = relative_error(&gradients[0], &gradients[1]);
-                assert!(apart < 25.0 * ROUNDING, "{what}: gradients {apart:e}");
+                // What rounding the weights alone does: sharp models make more of it.
+                let coarse = step(&low.cast(DType::F32));
+                let flat = |step: &Differentiated| flat_gradients(&model, &step.gradients);
+                let [weights, all] =
+                    [&coarse, &rounded].map(|other| relative_error(&flat(&exact), &flat(other)));
+                let bound = 4.0 * weights + 4.0 * ROUNDING;
+                assert!(all > 0.0 && all < bound, "{what}: gradients {all:e}, {weights:e}");
             }
         }
     }
