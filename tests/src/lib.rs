@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod runs;
+pub mod steps;
 pub mod text;
 
 use std::path::PathBuf;

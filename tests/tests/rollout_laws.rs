@@ -368,9 +368,7 @@ fn t18_micro_batches_sum_to_the_whole_batch() {
         };
         let whole = of(&batch);
         let rows: Vec<Differentiated> = (0..batch.len())
-            .map(|row| {
-                of(&Batch { examples: vec![batch.examples[row].clone()], rows: vec![row as u32] })
-            })
+            .map(|row| of(&Batch::with_rows(vec![batch.examples[row].clone()], vec![row as u32])))
             .collect();
         let loss: f64 = rows.iter().map(|row| row.loss).sum();
         assert!((whole.loss - loss).abs() < 1e-10, "{} against {loss}", whole.loss);

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use serde_json::{Value, json};
 use soft_model::Tokenizer;
 use soft_train::config::{BadLines, Config};
-use soft_train::data::{Limits, Reader, Scan};
+use soft_train::data::{Fill, Limits, Reader, Scan};
 use soft_train::example::Example;
 use soft_train::run::{Base, text_encoder};
 
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &DataCheck, global: &Global) -> Result<(), Failure>
 
     let mut out = Output::new();
     match arguments.json {
-        true => out.json(&page.json())?,
+        true => out.json(&page.json(config))?,
         false => out.line(page.text(Paint::detect(), config))?,
     }
     out.flush()?;
@@ -154,6 +154,7 @@ impl Page<'_> {
             share(totals.soft)
         ));
         lines.push(format!("longest    {length} tokens, line {line}"));
+        lines.extend(Fill::of(&scan.examples, config).map(|fill| rows(&fill, config)));
         if totals.soft == 0 {
             lines.push(format!(
                 "           no input is soft: `data.soft` is \"{}\"",
@@ -163,7 +164,7 @@ impl Page<'_> {
         lines
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, config: &Config) -> Value {
         let (scan, totals) = (self.scan, Totals::of(self.scan));
         let bad: Vec<Value> = scan
             .bad
@@ -186,6 +187,9 @@ impl Page<'_> {
             "soft_tokens": totals.soft,
             "longest": {"tokens": totals.longest.0, "line": totals.longest.1},
             "lengths": histogram(scan),
+            "rows": Fill::of(&scan.examples, config).map(|fill| {
+                json!({"examples": config.train.micro_batch, "full": fill.padded, "packed": fill.packed})
+            }),
             "notes": self.notes,
             "shown": shown,
         })
@@ -205,6 +209,15 @@ impl Page<'_> {
             "answer_from": example.answer_from,
         })
     }
+}
+
+/// How full the rows of the batches are.
+fn rows(fill: &Fill, config: &Config) -> String {
+    let packed = fill.packed.map_or_else(String::new, |packed| {
+        format!("; packed in rows of {}: {:.1}%", config.data.pack, 100.0 * packed)
+    });
+    let (examples, full) = (config.train.micro_batch, 100.0 * fill.padded);
+    format!("rows       {full:.1}% full in batches of {examples} examples{packed}")
 }
 
 fn heading(example: &Example, line: u64) -> String {

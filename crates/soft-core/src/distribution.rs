@@ -270,6 +270,14 @@ impl Distribution {
         }
     }
 
+    /// The same weights in another precision.
+    pub fn cast(self, dtype: DType) -> Self {
+        match self {
+            Self::Dense(probs) => Self::Dense(probs.cast(dtype)),
+            Self::Sparse { ids, weights } => Self::Sparse { ids, weights: weights.cast(dtype) },
+        }
+    }
+
     /// The device that holds it.
     pub fn device(&self) -> Device {
         match self {

@@ -45,4 +45,4 @@ pub use pipeline::{Feed, Noise, PipelineConfig, SoftPipeline, SoftToken, Transfo
 pub use repetition::penalized;
 pub use schedule::{Schedule, ScheduleKind};
 pub use selection::top_k_ids;
-pub use tensor::{float_tensor, host_values, int_tensor};
+pub use tensor::{at_least_f32, float_tensor, host_values, int_tensor};

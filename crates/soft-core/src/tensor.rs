@@ -28,6 +28,14 @@ pub fn int_tensor<const D: usize>(
     Tensor::from_data(TensorData::new(ids, shape), device)
 }
 
+/// The tensor in at least f32: sums, logarithms and exponentials of shorter numbers lose too much.
+pub fn at_least_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::F32 | DType::F64 => x,
+        _ => x.cast(DType::F32),
+    }
+}
+
 /// The values of a tensor on the host, row-major; waits for the device.
 pub fn host_values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     let data = tensor.into_data().convert_dtype(DType::F64);

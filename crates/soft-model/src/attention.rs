@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
 use crate::adapter::Projection;
-use crate::dropout::{Dropout, Site};
+use crate::dropout::{PassDropout, Site};
 use crate::kv_cache::{Columns, KvCache, LayerCache};
 use crate::linear::{At, ColumnNorms, Linear};
 use crate::norm::Norm;
@@ -19,9 +19,9 @@ pub(crate) struct Pass<'a> {
     pub(crate) mask: Option<Tensor<4>>,
     pub(crate) rotation: Option<Rotation>,
     /// Drop-out of the model's own sites.
-    pub(crate) dropout: Option<&'a Dropout>,
+    pub(crate) dropout: Option<&'a PassDropout>,
     /// Drop-out of the low-rank branches, which have rates of their own.
-    pub(crate) branch_dropout: Option<&'a Dropout>,
+    pub(crate) branch_dropout: Option<&'a PassDropout>,
     /// What weight-decomposed branches divide by, where the cache brings it.
     pub(crate) norms: Option<Arc<ColumnNorms>>,
 }
@@ -101,12 +101,14 @@ impl Attention {
             Some(mask) => scores + mask.clone(),
             None => scores,
         };
-        let mut weights = softmax(scores, 3); // [batch, n_kv_heads, group * seq, slots]
+        let dtype = scores.dtype();
+        let mut weights = softmax(soft_core::at_least_f32(scores), 3); // [batch, n_kv_heads, group * seq, slots]
         if let Some(dropout) = pass.dropout {
             let columns = pass.columns;
             weights = dropout.attention(weights, &columns.positions, &columns.key_positions, layer);
         }
         let mixed = weights
+            .cast(dtype)
             .matmul(all.values)
             .reshape([batch, n_heads, seq, head_dim])
             .swap_dims(1, 2)

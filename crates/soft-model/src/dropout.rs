@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 use soft_core::{NoiseKey, Place, float_tensor, uniform_stream};
 
+use crate::kv_cache::Columns;
+
 /// Drop-out of one optimizer step; a pass without one is not perturbed. Low-rank branches have a
 /// rate of their own, and the rest of this in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,8 +15,21 @@ pub struct Dropout {
     pub seed: u64,
     /// Optimizer step.
     pub step: u64,
-    /// Index of each row of the batch within the optimizer step.
+    /// Index of each sequence of the batch within the optimizer step; a sequence is a row where
+    /// rows are not packed.
     pub rows: Vec<u32>,
+}
+
+/// The drop-out of one pass: masks keyed by the sequence that each column belongs to, so that
+/// packed sequences see the numbers that they would see in rows of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PassDropout {
+    /// As [`Dropout::rate`].
+    pub(crate) rate: f64,
+    seed: u64,
+    step: u64,
+    /// `[row][column]`: index within the optimizer step of the sequence of each new column.
+    rows: Vec<Vec<u32>>,
 }
 
 /// Where in the model a mask applies.
@@ -53,8 +68,20 @@ impl Site {
 }
 
 impl Dropout {
-    fn key(&self, row: usize, position: u32) -> NoiseKey {
-        NoiseKey { seed: self.seed, step: self.step, row: self.rows[row], position }
+    /// This drop-out for the new columns of a pass.
+    pub(crate) fn over(&self, columns: &Columns) -> PassDropout {
+        let of_row = |(row, positions): (usize, &Vec<u32>)| {
+            let index = |column| self.rows[columns.sequence(row, column)];
+            (0..positions.len()).map(index).collect()
+        };
+        let rows = columns.positions.iter().enumerate().map(of_row).collect();
+        PassDropout { rate: self.rate, seed: self.seed, step: self.step, rows }
+    }
+}
+
+impl PassDropout {
+    fn key(&self, row: usize, column: usize, position: u32) -> NoiseKey {
+        NoiseKey { seed: self.seed, step: self.step, row: self.rows[row][column], position }
     }
 
     /// Drops features of `x [batch * seq, d]`, whose rows stand at `positions[batch][seq]`.
@@ -73,8 +100,8 @@ impl Dropout {
         let [rows, d] = x.dims();
         let mut mask = Vec::with_capacity(rows * d);
         for (row, positions) in positions.iter().enumerate() {
-            for &position in positions {
-                let stream = uniform_stream(self.key(row, position), site.place());
+            for (column, &position) in positions.iter().enumerate() {
+                let stream = uniform_stream(self.key(row, column, position), site.place());
                 mask.extend(stream.take(d).map(|u| scale(u, rate)));
             }
         }
@@ -86,6 +113,7 @@ impl Dropout {
     ///
     /// The number for (query position, key position, head) does not depend on where the key lies
     /// in the cache: `key_positions[batch][slots]` names the place of each slot, if it has one.
+    /// Slots of other sequences may get any number: their weights are 0.
     pub(crate) fn attention(
         &self,
         weights: Tensor<4>,
@@ -103,7 +131,7 @@ impl Dropout {
                 let visible = n_heads * (position as usize + 1);
                 let place = Site::AttentionWeights { layer }.place();
                 let draws: Vec<f64> =
-                    uniform_stream(self.key(row, position), place).take(visible).collect();
+                    uniform_stream(self.key(row, column, position), place).take(visible).collect();
                 for (slot, key) in key_positions[row].iter().enumerate() {
                     let Some(key) = key.filter(|&key| key <= position) else { continue };
                     for head in 0..n_heads {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::linear::ColumnNorms;
+use crate::packing::Packing;
 
 /// One layer's keys and values: `[batch, n_kv_heads, slots, head_dim]` each.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct KvCache {
     prefix_len: usize,
     /// What the weight-decomposed branches of the model divide by, taken when the cache was made.
     pub(crate) norms: Option<Arc<ColumnNorms>>,
+    /// Which sequence each column belongs to, where rows hold several.
+    packing: Option<Arc<Packing>>,
 }
 
 /// Where the new columns of a pass stand, and what each may see.
@@ -46,13 +49,29 @@ pub(crate) struct Columns {
     pub(crate) key_positions: Vec<Vec<Option<u32>>>,
     /// Slots before the new columns.
     pub(crate) start: usize,
+    /// Slots of the learned prefix, which every sequence sees.
+    prefix_len: usize,
+    packing: Option<Arc<Packing>>,
 }
 
 impl KvCache {
     /// An empty cache for `batch` rows of a model with `n_layers` layers.
     pub(crate) fn new(n_layers: usize, batch: usize) -> Self {
         let (layers, rows) = (vec![None; n_layers], vec![Vec::new(); batch]);
-        Self { layers, rows, prefix_len: 0, norms: None }
+        Self { layers, rows, prefix_len: 0, norms: None, packing: None }
+    }
+
+    /// This cache for rows that hold several sequences: the packing says what every column will
+    /// be part of that is fed from now on.
+    ///
+    /// # Panics
+    /// If something was fed already, or the packing has another number of rows.
+    #[must_use]
+    pub fn packed(mut self, packing: Arc<Packing>) -> Self {
+        assert!(self.is_empty(), "rows are packed before anything is fed");
+        assert_eq!(packing.rows(), self.batch(), "one row of the packing a row of the cache");
+        self.packing = Some(packing);
+        self
     }
 
     /// Number of rows.
@@ -93,18 +112,31 @@ impl KvCache {
     pub(crate) fn extend(&mut self, real: &[Vec<bool>]) -> Columns {
         assert_eq!(real.len(), self.batch(), "one row of columns a row of the cache");
         let start = self.slots();
+        let (prefix_len, packing) = (self.prefix_len, self.packing.clone());
         let mut positions = Vec::with_capacity(real.len());
-        for (slots, columns) in self.rows.iter_mut().zip(real) {
-            let mut next = slots.iter().flatten().max().map_or(0, |last| last + 1);
+        for (row, (slots, columns)) in self.rows.iter_mut().zip(real).enumerate() {
+            // Of an unpacked row all slots are of one sequence.
+            let sequence = |slot: usize| {
+                packing.as_ref().map_or(0, |packing| packing.sequence(row, slot - prefix_len))
+            };
+            let mut current = None;
+            let mut next = 0;
             let mut at = Vec::with_capacity(columns.len());
             for &real in columns {
+                let own = sequence(slots.len());
+                if current != Some(own) {
+                    current = Some(own);
+                    let before = slots.iter().enumerate();
+                    let before = before.filter(|(s, _)| *s < prefix_len || sequence(*s) == own);
+                    next = before.filter_map(|(_, slot)| *slot).max().map_or(0, |last| last + 1);
+                }
                 at.push(if real { next } else { next.saturating_sub(1) });
                 slots.push(real.then_some(next));
                 next += u32::from(real);
             }
             positions.push(at);
         }
-        Columns { positions, key_positions: self.rows.clone(), start }
+        Columns { positions, key_positions: self.rows.clone(), start, prefix_len, packing }
     }
 
     /// Appends a layer's keys and values for the columns registered by [`Self::extend`] and
@@ -144,6 +176,7 @@ impl KvCache {
             rows: rows.iter().map(|&row| self.rows[row].clone()).collect(),
             prefix_len: self.prefix_len,
             norms: self.norms.clone(),
+            packing: self.packing.as_ref().map(|packing| Arc::new(packing.select(rows))),
         }
     }
 
@@ -205,11 +238,26 @@ impl KvCache {
             layers.push(Some(LayerCache { keys, values }));
         }
         let rows = self.rows.iter().map(|row| row[..slots].to_vec()).collect();
-        Self { layers, rows, prefix_len: self.prefix_len, norms: self.norms.clone() }
+        let (norms, packing) = (self.norms.clone(), self.packing.clone());
+        Self { layers, rows, prefix_len: self.prefix_len, norms, packing }
     }
 }
 
 impl Columns {
+    /// The sequence that a new column belongs to: that of its row, where rows are not packed.
+    pub(crate) fn sequence(&self, row: usize, column: usize) -> usize {
+        let column = self.start - self.prefix_len + column;
+        self.packing.as_ref().map_or(row, |packing| packing.sequence(row, column) as usize)
+    }
+
+    /// Whether a slot is part of the sequence of a new column, or of the prefix.
+    fn same_sequence(&self, row: usize, column: usize, slot: usize) -> bool {
+        let Some(packing) = self.packing.as_ref().filter(|_| slot >= self.prefix_len) else {
+            return true;
+        };
+        packing.sequence(row, slot - self.prefix_len) as usize == self.sequence(row, column)
+    }
+
     /// Additive attention mask, 0 where a query sees a slot and minus infinity elsewhere, with the
     /// queries of a group of heads one after another; `None` when everything is visible.
     ///
@@ -221,12 +269,13 @@ impl Columns {
         &self,
         group: usize,
         window: Option<usize>,
-        like: &Tensor<3>,
+        like: &Tensor<2>,
     ) -> Option<Tensor<4>> {
         let seq = self.positions[0].len();
         let slots = self.key_positions[0].len();
         let same = |rows: &[Vec<Option<u32>>]| rows.windows(2).all(|pair| pair[0] == pair[1]);
-        let rows = if same(&self.key_positions) { 1 } else { self.key_positions.len() };
+        let shared = self.packing.is_none() && same(&self.key_positions);
+        let rows = if shared { 1 } else { self.key_positions.len() };
         let mut mask = Vec::with_capacity(rows * seq * slots);
         let mut everything = true;
         for row in 0..rows {
@@ -253,6 +302,9 @@ impl Columns {
         }
         let Some(key) = self.key_positions[row][slot] else { return false };
         let query = self.positions[row][column];
-        slot < own && window.is_none_or(|window| ((query - key) as usize) < window)
+        // Of another sequence a key may have a later position than the query.
+        slot < own
+            && self.same_sequence(row, column, slot)
+            && window.is_none_or(|window| ((query - key) as usize) < window)
     }
 }

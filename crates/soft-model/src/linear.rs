@@ -153,7 +153,9 @@ impl Linear {
     /// # Shapes
     /// - output: `[1, d_out]`
     pub(crate) fn column_norms(&self) -> Tensor<2> {
-        self.updated().detach().square().sum_dim(0).sqrt()
+        let updated = self.updated().detach();
+        let dtype = updated.dtype();
+        soft_core::at_least_f32(updated).square().sum_dim(0).sqrt().cast(dtype)
     }
 
     /// The norms, where the branch is weight-decomposed.

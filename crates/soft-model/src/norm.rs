@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use soft_core::at_least_f32;
 
 /// With a bias: `(x - mean) / sqrt(var + eps) * w + b` (layer norm);
-/// without: `x / sqrt(mean(x^2) + eps) * w` (RMS norm).
+/// without: `x / sqrt(mean(x^2) + eps) * w` (RMS norm). Computed in at least f32.
 #[derive(Module, Debug)]
 pub(crate) struct Norm {
     /// `[1, d]`, so that no reshape of a parameter stands inside a recurrence.
@@ -24,17 +25,20 @@ impl Norm {
     /// - x: `[rows, d]`
     /// - output: `[rows, d]`
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.bias {
+        let dtype = x.dtype();
+        let x = at_least_f32(x);
+        let normed = match &self.bias {
             Some(bias) => {
                 let centred = x.clone() - x.mean_dim(1);
-                self.scaled(centred) + bias.val()
+                self.scaled(centred) + at_least_f32(bias.val())
             }
             None => self.scaled(x),
-        }
+        };
+        normed.cast(dtype)
     }
 
     fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
         let rms = (x.clone().square().mean_dim(1) + self.eps).sqrt();
-        x / rms * self.weight.val()
+        x / rms * at_least_f32(self.weight.val())
     }
 }

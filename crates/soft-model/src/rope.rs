@@ -30,7 +30,7 @@ impl Rope {
     }
 
     /// The rotation at `positions[row][column]`; rows that are all the same are computed once.
-    pub(crate) fn rotation(&self, positions: &[Vec<u32>], like: &Tensor<3>) -> Rotation {
+    pub(crate) fn rotation(&self, positions: &[Vec<u32>], like: &Tensor<2>) -> Rotation {
         let shared = positions.windows(2).all(|pair| pair[0] == pair[1]);
         let rows = if shared { &positions[..1] } else { positions };
         let angles: Vec<f64> = rows

@@ -142,6 +142,7 @@ impl Transformer {
     /// # Gradient
     /// Flows to the weights, to the embedding, and to its trained rows where there are some.
     pub fn mix(&self, pipeline: &SoftPipeline, fed: Distribution) -> Tensor<2> {
+        let fed = fed.cast(self.dtype());
         match &self.token_rows {
             // The norm of a token's row is asked for by one way of matching only.
             Some(rows) if pipeline.config().norm_match != NormMatch::Rms => {

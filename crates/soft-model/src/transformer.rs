@@ -1,5 +1,7 @@
 //! The decoder: embeddings in, hidden states and logits out.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Tensor};
 use soft_core::int_tensor;
@@ -176,31 +178,59 @@ impl Transformer {
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
         let [batch, seq, d_model] = embeds.dims();
+        let x = embeds.reshape([batch * seq, d_model]);
+        self.forward_blocks(0..self.blocks.len(), x, real, cache, dropout)
+    }
+
+    /// A part of [`Self::forward`]: some of the blocks, the first with what is added to the
+    /// embeddings before it, the last with the final norm. The parts one after another are the
+    /// whole; each registers the new columns in the cache that it is given, so that either all get
+    /// fresh caches of their own, or there is one part.
+    ///
+    /// # Shapes
+    /// - x: `[batch * seq, d_model]`, the embeddings or the output of the part before
+    /// - real: `[batch][seq]`, false where a column is padding in that row
+    /// - output: as x
+    ///
+    /// # Panics
+    /// If `real` or the cache do not match the batch.
+    pub fn forward_blocks(
+        &self,
+        blocks: Range<usize>,
+        mut x: Tensor<2>,
+        real: &[Vec<bool>],
+        cache: &mut KvCache,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
+        let [cells, _] = x.dims();
+        let (batch, seq) = (real.len(), real.first().map_or(0, Vec::len));
         assert!(
-            real.len() == batch && real.iter().all(|row| row.len() == seq),
+            batch * seq == cells && real.iter().all(|row| row.len() == seq),
             "one flag a column"
         );
         let columns = cache.extend(real);
         let group = self.config.n_heads / self.config.n_kv_heads;
-        let rotation = self.rope.as_ref().map(|rope| rope.rotation(&columns.positions, &embeds));
-        let mask = columns.mask(group, self.config.sliding_window, &embeds);
-        let branch_dropout = dropout;
-        let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
+        let rotation = self.rope.as_ref().map(|rope| rope.rotation(&columns.positions, &x));
+        let mask = columns.mask(group, self.config.sliding_window, &x);
+        let branch_dropout = dropout.map(|dropout| dropout.over(&columns));
+        let branch_dropout = branch_dropout.as_ref();
+        let dropout = branch_dropout.filter(|dropout| dropout.rate > 0.0);
         let norms = cache.norms.clone();
         let pass = Pass { columns: &columns, mask, rotation, dropout, branch_dropout, norms };
 
-        let mut x = embeds.reshape([batch * seq, d_model]);
-        if let Some(table) = &self.positions {
-            let places: Vec<u32> = columns.positions.iter().flatten().copied().collect();
-            x = x + table.val().select(0, int_tensor(&places, [batch * seq], &self.device()));
+        if blocks.start == 0 {
+            if let Some(table) = &self.positions {
+                let places: Vec<u32> = columns.positions.iter().flatten().copied().collect();
+                x = x + table.val().select(0, int_tensor(&places, [cells], &self.device()));
+            }
+            if let Some(dropout) = dropout {
+                x = dropout.features(x, &columns.positions, Site::Embedding);
+            }
         }
-        if let Some(dropout) = dropout {
-            x = dropout.features(x, &columns.positions, Site::Embedding);
+        for layer in blocks.clone() {
+            x = self.blocks[layer].forward(x, layer, cache, &pass);
         }
-        for (layer, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, layer, cache, &pass);
-        }
-        self.final_norm.forward(x)
+        if blocks.end < self.blocks.len() { x } else { self.final_norm.forward(x) }
     }
 
     /// Feeds token ids in chunks of columns, each when it is asked for, so that a long prompt

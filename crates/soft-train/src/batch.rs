@@ -1,88 +1,166 @@
 //! Rows that are trained together, and what each position counts in the loss of the step.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device};
 use soft_core::Distribution;
+use soft_model::{KvCache, Packing, Transformer};
 
 use crate::example::{Example, Truth};
+use crate::layout::{Layout, pack};
 
-/// A place in a batch: the input or target of `position` in `row`.
+/// A place in a batch: the input or target of `position` in `row`. Where it lies in the tensors of
+/// a pass is [`Batch::cell`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Row of the batch.
+    /// Example of the batch; also its row of the tensors, where rows are not packed.
     pub row: usize,
-    /// Position in the sequence.
+    /// Position in the example.
     pub position: usize,
 }
 
 /// A micro-batch: examples of any lengths, padded on the right.
+///
+/// Each has a row of the tensors for itself, unless they were [`Self::packed`]. Everything but
+/// where they lie there (noise, drop-out, coins, positions, what each sees, its share of the loss)
+/// is that of the example alone, so that packing changes no result.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// One example a row.
+    /// The examples, in the order of their rows.
     pub examples: Vec<Example>,
-    /// Index of each row within the optimizer step: what noise and drop-out are keyed by, so that
-    /// another split into micro-batches sees the same numbers.
+    /// Index of each example within the optimizer step: what noise and drop-out are keyed by, so
+    /// that another split into micro-batches sees the same numbers.
     pub rows: Vec<u32>,
+    /// Where they lie, if several share a row.
+    layout: Option<Layout>,
 }
 
 impl Batch {
-    /// Rows numbered from 0.
+    /// Examples numbered from 0.
     pub fn new(examples: Vec<Example>) -> Self {
         let rows = (0..examples.len() as u32).collect();
-        Self { examples, rows }
+        Self::with_rows(examples, rows)
     }
 
-    /// Number of rows.
+    /// Examples with their indices within the optimizer step.
+    pub fn with_rows(examples: Vec<Example>, rows: Vec<u32>) -> Self {
+        Self { examples, rows, layout: None }
+    }
+
+    /// The same examples in as few rows as first-fit decreasing finds: each row is as long as
+    /// `length` columns allow, or as the longest example where that is longer. The order of the
+    /// examples changes with it.
+    #[must_use]
+    pub fn packed(self, length: usize) -> Self {
+        let columns: Vec<usize> = self.examples.iter().map(|e| e.len().max(1) - 1).collect();
+        let length = columns.iter().copied().max().unwrap_or(0).max(length);
+        let (order, layout) = pack(&columns, length);
+        let mut examples: Vec<Option<Example>> = self.examples.into_iter().map(Some).collect();
+        Self {
+            examples: order.iter().filter_map(|&example| examples[example].take()).collect(),
+            rows: order.iter().map(|&example| self.rows[example]).collect(),
+            layout: Some(layout),
+        }
+    }
+
+    /// Rows of the tensors of a pass.
+    pub fn tensor_rows(&self) -> usize {
+        self.layout.as_ref().map_or(self.len(), Layout::rows)
+    }
+
+    /// Row and column of the tensors in which a place is fed.
+    pub fn cell(&self, place: Place) -> (usize, usize) {
+        let (row, first) =
+            self.layout.as_ref().map_or((place.row, 0), |layout| layout.place(place.row));
+        (row, first + place.position)
+    }
+
+    /// The place that is fed in a cell of the tensors; none for padding.
+    pub fn place_at(&self, row: usize, column: usize) -> Option<Place> {
+        let (row, first) =
+            self.layout.as_ref().map_or((row, 0), |layout| layout.example_at(row, column));
+        let position = column - first;
+        (position + 1 < self.examples[row].len()).then_some(Place { row, position })
+    }
+
+    /// The empty cache of a pass or a recurrence over this batch.
+    pub fn cache(&self, model: &Transformer) -> KvCache {
+        let cache = model.new_cache(self.tensor_rows());
+        let Some(layout) = &self.layout else { return cache };
+        let columns = self.columns();
+        let example = |row, column| layout.example_at(row, column).0 as u32;
+        let sequences =
+            (0..layout.rows()).map(|row| (0..columns).map(|column| example(row, column)).collect());
+        cache.packed(Arc::new(Packing::new(sequences.collect())))
+    }
+
+    /// Number of cells of the tensors that hold no padding, and of all.
+    pub fn filled(&self) -> (usize, usize) {
+        let fed = self.examples.iter().map(|example| example.len().max(1) - 1).sum();
+        (fed, self.tensor_rows() * self.columns())
+    }
+
+    /// Number of examples.
     pub fn len(&self) -> usize {
         self.examples.len()
     }
 
-    /// Whether there are no rows.
+    /// Whether there are no examples.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }
 
-    /// Columns that are fed: one less than the longest row, whose last output is never fed.
+    /// Columns that are fed: of an example one less than its positions, for its last output is
+    /// never fed.
     pub fn columns(&self) -> usize {
-        self.examples.iter().map(Example::len).max().unwrap_or(1) - 1
+        let end = |(row, example): (usize, &Example)| {
+            self.cell(Place { row, position: example.len().max(1) - 1 }).1
+        };
+        self.examples.iter().enumerate().map(end).max().unwrap_or(0)
     }
 
     /// Which columns of each row are fed: `[row][column]`.
-    pub fn real(&self, columns: std::ops::Range<usize>) -> Vec<Vec<bool>> {
-        let of = |example: &Example| columns.clone().map(|c| c + 1 < example.len()).collect();
-        self.examples.iter().map(of).collect()
+    pub fn real(&self, columns: Range<usize>) -> Vec<Vec<bool>> {
+        let fed = |row, column| self.place_at(row, column).is_some();
+        let of = |row| columns.clone().map(|column| fed(row, column)).collect();
+        (0..self.tensor_rows()).map(of).collect()
     }
 
-    /// Token ids of the columns, row by row; padding repeats the row's first token.
-    pub fn ids(&self, columns: std::ops::Range<usize>) -> Vec<u32> {
-        self.examples
-            .iter()
-            .flat_map(|example| {
-                let ids = &example.input_ids;
-                columns.clone().map(|c| ids.get(c).copied().unwrap_or(ids[0]))
-            })
-            .collect()
-    }
-
-    /// Whether the input of a column is a mixture that is really fed.
-    pub fn feeds_mixture(&self, row: usize, column: usize) -> bool {
-        let example = &self.examples[row];
-        column + 1 < example.len() && example.soft[column]
+    /// Token ids of the columns, row by row; padding repeats a token of the first example.
+    pub fn ids(&self, columns: Range<usize>) -> Vec<u32> {
+        let id = |place: Place| self.examples[place.row].input_ids[place.position];
+        let padding = self.examples.first().map_or(0, |example| example.input_ids[0]);
+        let of = |row, column| self.place_at(row, column).map_or(padding, id);
+        let cells = (0..self.tensor_rows())
+            .flat_map(|row| columns.clone().map(move |column| (row, column)));
+        cells.map(|(row, column)| of(row, column)).collect()
     }
 
     /// Places with a mixture as input, in the given columns, row by row.
-    pub fn soft_inputs(&self, columns: std::ops::Range<usize>) -> Vec<Place> {
-        self.places(columns, |row, position| self.feeds_mixture(row, position))
+    pub fn soft_inputs(&self, columns: Range<usize>) -> Vec<Place> {
+        let mut places = self.fed_in(columns);
+        places.retain(|place| self.examples[place.row].soft[place.position]);
+        places
     }
 
-    /// Places of the given positions where `keep` holds, row by row.
-    pub(crate) fn places(
+    /// Places that the given columns predict and of which `keep` holds, row by row.
+    pub(crate) fn predicted(
         &self,
-        positions: std::ops::Range<usize>,
-        keep: impl Fn(usize, usize) -> bool,
+        columns: Range<usize>,
+        keep: impl Fn(Place) -> bool,
     ) -> Vec<Place> {
-        (0..self.len())
-            .flat_map(|row| positions.clone().map(move |position| Place { row, position }))
-            .filter(|place| keep(place.row, place.position))
+        let next = |place: Place| Place { position: place.position + 1, ..place };
+        let mut places: Vec<Place> = self.fed_in(columns).into_iter().map(next).collect();
+        places.retain(|&place| keep(place));
+        places
+    }
+
+    /// Places that are fed in the given columns, row by row.
+    fn fed_in(&self, columns: Range<usize>) -> Vec<Place> {
+        (0..self.tensor_rows())
+            .flat_map(|row| columns.clone().map(move |column| (row, column)))
+            .filter_map(|(row, column)| self.place_at(row, column))
             .collect()
     }
 

@@ -2,6 +2,7 @@
 
 mod chat;
 mod draft;
+mod fill;
 mod ids;
 mod lines;
 mod object;
@@ -13,6 +14,7 @@ mod sampler;
 mod scan;
 mod text;
 
+pub use fill::Fill;
 pub(crate) use lines::{Lines, MAX_LINE_BYTES};
 pub use reader::{Reader, read_ids, scan_ids};
 pub(crate) use sampler::shuffle_seeded;

@@ -21,6 +21,8 @@ pub(crate) struct StepFeed {
     sampler: Sampler,
     micro_batch: usize,
     grad_accum: usize,
+    /// Columns of a packed row; 0 where every example has a row of its own.
+    pack: usize,
     guidance: Schedule,
     plan: RolloutPlan,
     sweeps: bool,
@@ -48,6 +50,7 @@ impl StepFeed {
             examples,
             micro_batch: train.micro_batch,
             grad_accum: train.grad_accum,
+            pack: config.data.pack,
             guidance: config.guidance.schedule_over(train.steps),
             plan,
             estimator: config.estimator.clone(),
@@ -59,6 +62,7 @@ impl StepFeed {
                 seed: config.run.seed,
                 dropout: config.model.dropout,
                 loss_chunk: train.loss_chunk,
+                recompute: train.recompute,
                 ..StepContext::default()
             },
         })
@@ -87,20 +91,19 @@ impl StepFeed {
     /// The micro-batches of a step, counted from 0; all know the totals of the whole step.
     pub(crate) fn step(&mut self, step: usize) -> Vec<MicroBatch> {
         let first = (step * self.rows_per_step()) as u64;
+        // A recurrence steps through soft positions: those of examples in one row would take turns.
+        let packs = self.pack > 0 && self.plan.kind_at(step) != RolloutKind::Sequential;
         let batches: Vec<Batch> = (0..self.grad_accum)
             .map(|micro_step| {
                 let start = micro_step * self.micro_batch;
                 let rows = start..start + self.micro_batch;
-                Batch {
-                    examples: rows
-                        .clone()
-                        .map(|row| {
-                            let index = self.sampler.index_at(first + row as u64);
-                            self.examples[index].clone()
-                        })
-                        .collect(),
-                    rows: rows.map(|row| row as u32).collect(),
-                }
+                let example = |row| {
+                    let index = self.sampler.index_at(first + row as u64);
+                    self.examples[index].clone()
+                };
+                let examples = rows.clone().map(example).collect();
+                let batch = Batch::with_rows(examples, rows.map(|row| row as u32).collect());
+                if packs { batch.packed(self.pack) } else { batch }
             })
             .collect();
         let totals = StepTotals::of(&batches);

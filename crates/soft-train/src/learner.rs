@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{DType, ExecutionError, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use soft_core::Schedule;
 use soft_model::Transformer;
 
 use crate::batch::Batch;
+use crate::config::Precision;
 use crate::objective::{BatchLoss, Normalize, Objective, StepTotals};
 use crate::rollout::{Rollout, StepContext};
 
@@ -97,6 +98,8 @@ pub(crate) struct Setup {
     pub(crate) entropy_beta: Schedule,
     /// Largest global norm of the gradients; 0 is off.
     pub(crate) clip: f64,
+    /// Precision of the passes.
+    pub(crate) precision: Precision,
     pub(crate) exchange: Mutex<Exchange>,
 }
 
@@ -143,7 +146,16 @@ impl TrainStep for SoftLearner {
             totals: item.totals,
             temperature: item.context.pipeline.config().temperature,
         };
-        let done = self.setup.rollout.differentiate(&self.model, &loss, &item.context);
+        let rollout = &self.setup.rollout;
+        let mut done = match self.setup.precision {
+            Precision::F32 => rollout.differentiate(&self.model, &loss, &item.context),
+            Precision::Bf16 => {
+                rollout.differentiate(&self.model.cast(DType::BF16), &loss, &item.context)
+            }
+        };
+        if self.setup.precision == Precision::Bf16 {
+            raise(&self.model, &mut done.gradients);
+        }
         let values = vec![
             (metric_name::LOSS, done.loss),
             (metric_name::CROSS_ENTROPY, done.cross_entropy / item.totals.weight.max(1e-12)),
@@ -223,6 +235,19 @@ fn scale<M: Module>(module: &M, grads: &mut GradientsParams, factor: f64) {
     module.visit(&mut Scale(grads, factor));
 }
 
+/// Gradients of a copy in a lower precision, in that of the model itself.
+fn raise<M: Module>(module: &M, grads: &mut GradientsParams) {
+    struct Raise<'a>(&'a mut GradientsParams);
+    impl ModuleVisitor for Raise<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, gradient.cast(param.val().dtype()));
+            }
+        }
+    }
+    module.visit(&mut Raise(grads));
+}
+
 /// Number of parameters that receive gradients.
 pub(crate) fn trainable_parameters<M: Module>(module: &M) -> usize {
     struct Count(usize);
@@ -241,7 +266,7 @@ pub(crate) fn trainable_parameters<M: Module>(module: &M) -> usize {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use burn::optim::SgdConfig;
-    use burn::tensor::{DType, Device};
+    use burn::tensor::Device;
     use soft_core::host_values;
 
     use super::*;
@@ -257,6 +282,7 @@ mod tests {
             normalize: Normalize::default(),
             entropy_beta: Schedule::constant(0.0),
             clip,
+            precision: Precision::F32,
             exchange: Mutex::default(),
         };
         SoftLearner::new(model, setup)

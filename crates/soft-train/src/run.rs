@@ -14,9 +14,9 @@ pub use model::text_encoder;
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 
-use crate::config::{Arm, Config, Loader, Resolved, TaskName};
+use crate::config::{Arm, Config, Loader, Precision, Resolved, TaskName};
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
@@ -150,6 +150,7 @@ pub fn train(
 ) -> Result<Trained, Error> {
     let config = &resolved.config;
     // Before the directory exists: a corrected second try must find its name free.
+    check_precision(config, device.supports_dtype(FloatDType::BF16))?;
     let problem = prepare(resolved)?;
     check_patterns(config, &problem, device)?;
     let run_dir = open_run_dir(config, options)?;
@@ -187,6 +188,21 @@ fn check_patterns(config: &Config, problem: &Problem, device: &Device) -> Result
     let arm = config.eval.arms.first().copied().unwrap_or(Arm::Soft);
     let model = model::begin(config, problem, arm, &device.clone().autodiff())?;
     trained::rates(&model, config, 0).map(drop)
+}
+
+/// Checks that the device computes in the precision that is asked for.
+fn check_precision(config: &Config, has_bf16: bool) -> Result<(), Error> {
+    match config.train.precision {
+        Precision::F32 => Ok(()),
+        Precision::Bf16 if has_bf16 => Ok(()),
+        Precision::Bf16 => Err(Error::Config {
+            report: format!(
+                "`train.precision` is \"bf16\" and `run.device` is {:?}, which does not compute in it; \
+                 expected \"f32\", or a device that has bf16, as \"flex\" and recent \"cuda\" cards do",
+                config.run.device
+            ),
+        }),
+    }
 }
 
 fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error> {
@@ -298,7 +314,19 @@ fn table(
 
 #[cfg(test)]
 mod tests {
-    use super::shell_word;
+    use super::{Config, Precision, check_precision, shell_word};
+
+    #[test]
+    fn a_precision_that_the_device_lacks_is_refused_with_what_there_is() {
+        let mut config = Config::default();
+        check_precision(&config, false).expect("f32 is everywhere");
+        config.train.precision = Precision::Bf16;
+        check_precision(&config, true).expect("the device has it");
+        let error = check_precision(&config, false).expect_err("it lacks it");
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 2);
+        assert!(text.contains("run.device") && text.contains("expected \"f32\""), "{text}");
+    }
 
     #[test]
     fn a_word_is_quoted_where_a_shell_would_split_or_expand_it() {

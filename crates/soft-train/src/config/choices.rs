@@ -44,6 +44,17 @@ choice! {
 }
 
 choice! {
+    /// Precision of the passes of a training.
+    Precision {
+        /// 32 bits throughout.
+        #[default]
+        F32 = "f32",
+        /// 16 bits with the range of "f32" for the weights' copy, activations and gradients, where the device computes in them; norms, attention weights, mixtures' distributions, entropy and loss stay "f32". Half the memory of activations, and faster on GPUs that have it.
+        Bf16 = "bf16",
+    }
+}
+
+choice! {
     /// What is learned.
     TaskName {
         /// Minimum non-negative signed sum of a few digits, generated.

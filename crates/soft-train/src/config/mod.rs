@@ -28,8 +28,8 @@ mod validate;
 pub use choices::{
     Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
     GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
-    Paths, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName,
-    TooLong, TrainOn,
+    Paths, Precision, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage,
+    TaskName, TooLong, TrainOn,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{
     Arm, BadLines, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver,
-    LrSchedule, Mode, ModelFamily, Normalize, Paths, RolloutKind, ScheduleForm, SoftInputs,
-    TaskName, TooLong, TrainOn,
+    LrSchedule, Mode, ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm,
+    SoftInputs, TaskName, TooLong, TrainOn,
 };
 
 mod decoding;
@@ -288,6 +288,8 @@ pub struct Data {
     pub soft_first: usize,
     /// Text put after each `question` or `prompt`, before the chat template.
     pub suffix: String,
+    /// Positions of a row that the examples of a micro-batch share in "teacher" and "parallel" rollouts, as many as fit one after another (packing): less padding where lengths differ. Each sees itself alone, so no result changes. A row is as long as the longest example where that is longer, so 1 never widens a batch; 0 gives each example a row. Steps of a "sequential" rollout are never packed.
+    pub pack: usize,
 }
 
 impl Default for Data {
@@ -303,6 +305,7 @@ impl Default for Data {
             soft: SoftInputs::Reasoning,
             soft_first: 16,
             suffix: String::new(),
+            pack: 0,
         }
     }
 }
@@ -464,6 +467,10 @@ pub struct Train {
     pub clip: f64,
     /// Scored positions whose logits "teacher" and "parallel" rollouts hold at once: less memory with a large vocabulary; 0 is all of a batch.
     pub loss_chunk: usize,
+    /// Blocks whose activations "teacher" and "parallel" rollouts hold at once (gradient checkpointing): the backward pass computes those of each group of so many again, which takes about a third more time and far less memory; 0 holds all. No effect on the gradients, nor on "sequential" rollouts, which have `rollout.segment`.
+    pub recompute: usize,
+    /// Precision of activations and gradients in training. The weights that are trained, their optimizer's state and what is saved are "f32" in any case.
+    pub precision: Precision,
     /// Regular expressions: only parameters whose name one of them matches are trained; empty is all that are not frozen otherwise. Names are such as "layers.0.self_attn.q_proj.weight", "embed_tokens" and "norm.weight".
     pub only: Vec<String>,
     /// Factors of the learning rate, each "regular expression, then a factor", as in "low_rank.b 16"; of several that match a name the last one counts.
@@ -484,6 +491,8 @@ impl Default for Train {
             weight_decay: 0.01,
             clip: 1.0,
             loss_chunk: 256,
+            recompute: 0,
+            precision: Precision::F32,
             only: Vec::new(),
             rates: Vec::new(),
         }

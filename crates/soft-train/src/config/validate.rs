@@ -16,6 +16,8 @@ use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
+mod full_width;
+
 type Place<'a> = &'a dyn Fn(&str) -> Origin;
 
 /// What contradicts, leaving out what concerns a key in `broken`: its value is not the intended one.
@@ -42,6 +44,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(data_format(config, place));
     found.extend(samples(config, place));
     found.extend(arms(config, place));
+    found.extend(full_width::contradictions(config, place));
     found.retain(|(keys, _)| !keys.iter().any(|key| broken.iter().any(|b| b == key)));
     found.into_iter().map(|(_, problem)| problem).collect()
 }

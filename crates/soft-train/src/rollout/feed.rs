@@ -101,7 +101,7 @@ impl<'a> Feed<'a> {
         places: &[Place],
         mixtures: Option<Tensor<2>>,
     ) -> Tensor<3> {
-        let (batch, width) = (self.batch.len(), columns.len());
+        let (batch, width) = (self.batch.tensor_rows(), columns.len());
         let hard = model.embed(&self.batch.ids(columns.clone()), batch);
         let Some(mixtures) = mixtures else { return hard };
         let d_model = hard.dims()[2];
@@ -112,7 +112,8 @@ impl<'a> Feed<'a> {
         // Row i of the output is token row i, or the mixture that stands in its place.
         let mut sources: Vec<u32> = (0..cells as u32).collect();
         for (i, place) in places.iter().enumerate() {
-            sources[place.row * width + place.position - columns.start] = (cells + i) as u32;
+            let (row, column) = self.batch.cell(*place);
+            sources[row * width + column - columns.start] = (cells + i) as u32;
         }
         let all = Tensor::cat(vec![hard.reshape([cells, d_model]), mixtures], 0);
         let sources = soft_core::int_tensor(&sources, [cells], &all.device());
@@ -120,16 +121,19 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// Rows of `hidden [batch * width, d]` whose output is the prediction for `places`, where the
-/// pass covered `width` columns from `start`.
+/// Rows of `hidden [rows * columns, d]` whose output is the prediction for `places`, where the
+/// pass covered these columns of the batch.
 pub(crate) fn predictions(
+    batch: &Batch,
     hidden: Tensor<2>,
     places: &[Place],
-    start: usize,
-    width: usize,
+    columns: std::ops::Range<usize>,
 ) -> Tensor<2> {
-    let rows: Vec<u32> =
-        places.iter().map(|p| (p.row * width + p.position - 1 - start) as u32).collect();
+    let before = |place: &Place| {
+        let (row, column) = batch.cell(*place);
+        (row * columns.len() + column - 1 - columns.start) as u32
+    };
+    let rows: Vec<u32> = places.iter().map(before).collect();
     if rows.len() == hidden.dims()[0] && rows.iter().enumerate().all(|(i, &r)| i as u32 == r) {
         return hidden;
     }

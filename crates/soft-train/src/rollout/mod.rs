@@ -3,6 +3,7 @@
 mod feed;
 mod observed;
 mod parallel;
+mod recompute;
 mod sequential;
 mod stages;
 
@@ -36,6 +37,9 @@ pub struct StepContext {
     pub locate: bool,
     /// Places whose logits full-width passes hold at once for the loss; 0 is all of them.
     pub loss_chunk: usize,
+    /// Blocks of full-width passes whose activations are held at once in the backward pass, which
+    /// computes them again; 0 holds all of them from the forward pass on.
+    pub recompute: usize,
     /// Seed of the run: noise, coins and drop-out are functions of it.
     pub seed: u64,
     /// Optimizer step.

@@ -1,5 +1,7 @@
 //! Full-width passes: teacher forcing, and Jacobi iteration towards the recurrence.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
@@ -7,7 +9,7 @@ use soft_core::Distribution;
 use soft_model::{Dropout, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext};
+use super::{Differentiated, Rollout, StepContext, recompute};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -44,48 +46,33 @@ impl Parallel {
         context: &StepContext,
     ) -> LossParts {
         let feed = Feed::new(loss.batch, context);
-        let (hidden, scored) = self.scored(model, loss, &feed);
-        loss.parts(model.output_head().logits(hidden), &scored)
-    }
-
-    /// Hidden states `[places, d_model]` of the last pass that predict what the loss needs, and
-    /// these places: nothing as wide as the vocabulary is made of the others.
-    fn scored(
-        &self,
-        model: &Transformer,
-        loss: &BatchLoss<'_>,
-        feed: &Feed<'_>,
-    ) -> (Tensor<2>, Vec<Place>) {
-        let width = loss.batch.columns();
-        let counts = |row, position| loss.counts(Place { row, position });
-        let scored = loss.batch.places(1..width + 1, counts);
-        let run = Run {
-            feed,
-            dropout: feed.context.dropout(loss.batch),
-            soft: loss.batch.soft_inputs(1..width),
-            width,
-        };
-        let hidden = self.last_hidden(&run, model);
-        (predictions(hidden, &scored, 0, width), scored)
+        let run = Run::new(&feed, loss);
+        let hidden = run.predictions(self.last_hidden(&run, model));
+        loss.parts(model.output_head().logits(hidden), &run.scored)
     }
 
     fn last_hidden(&self, run: &Run<'_>, model: &Transformer) -> Tensor<2> {
-        let passes = if run.soft.is_empty() { 1 } else { self.passes };
-        let with_gradient =
-            if self.grad_passes == 0 { passes } else { self.grad_passes.min(passes) };
-        let constant = passes - with_gradient;
-        let mut fed = run.truth(model);
-        if constant > 0 {
-            let frozen = model.valid();
-            for _ in 0..constant {
-                fed = run.next(&frozen, run.pass(&frozen, &fed));
-            }
-        }
-        for _ in 1..with_gradient {
+        let plan = self.plan(run);
+        let mut fed = run.before_gradient(&plan, model, &|| model.valid());
+        for _ in 1..plan.with_gradient {
             fed = run.next(model, run.pass(model, &fed));
         }
         run.pass(model, &fed)
     }
+
+    /// The passes that a batch needs: without a soft input one is as good as many.
+    pub(super) fn plan(&self, run: &Run<'_>) -> Passes {
+        let passes = if run.soft.is_empty() { 1 } else { self.passes };
+        let with_gradient =
+            if self.grad_passes == 0 { passes } else { self.grad_passes.min(passes) };
+        Passes { constant: passes - with_gradient, with_gradient }
+    }
+}
+
+/// How many passes are made without gradients, and how many with them after those.
+pub(super) struct Passes {
+    pub(super) constant: usize,
+    pub(super) with_gradient: usize,
 }
 
 impl Rollout for Parallel {
@@ -96,33 +83,44 @@ impl Rollout for Parallel {
         context: &StepContext,
     ) -> Differentiated {
         let feed = Feed::new(loss.batch, context);
-        let (hidden, scored) = self.scored(model, loss, &feed);
-        let (gradients, parts) = match context.loss_chunk {
-            chunk if chunk > 0 && chunk < scored.len() => {
-                in_chunks(model, loss, hidden, &scored, chunk)
-            }
-            _ => {
-                let parts = loss.parts(model.output_head().logits(hidden), &scored);
-                (GradientsParams::from_grads(parts.loss.backward(), model), parts)
-            }
+        let run = Run::new(&feed, loss);
+        let (chunk, scored) = (context.loss_chunk, run.scored.len());
+        let (gradients, parts) = if context.recompute > 0 && scored > 0 {
+            recompute::differentiate(&self.plan(&run), &run, model, loss)
+        } else if chunk > 0 && chunk < scored {
+            let hidden = run.predictions(self.last_hidden(&run, model));
+            let mut reduced = GradientsAccumulator::new();
+            let (gradient, parts) = of_head(model, loss, &hidden, &run, &mut reduced);
+            let grads = (hidden * gradient).sum().backward();
+            reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+            (reduced.grads(), parts)
+        } else {
+            let hidden = run.predictions(self.last_hidden(&run, model));
+            let parts = loss.parts(model.output_head().logits(hidden), &run.scored);
+            (GradientsParams::from_grads(parts.loss.backward(), model), parts)
         };
         Differentiated::new(gradients, parts, feed.observed.sums(model))
     }
 }
 
-/// Gradients of a loss whose logits are made, differentiated and dropped `chunk` places at a time:
-/// the gradient of the hidden states is put together first, and the blocks see it once.
+/// The gradient of the loss in the hidden states that it is made from, and its parts. The logits
+/// are made, differentiated and dropped [`StepContext::loss_chunk`] places at a time, and the
+/// gradients of the output head go to `reduced`: so the blocks see one gradient, once.
 ///
 /// # Shapes
-/// - hidden: `[places, d_model]`
-fn in_chunks(
+/// - hidden: `[places, d_model]`; output: the same
+pub(super) fn of_head(
     model: &Transformer,
     loss: &BatchLoss<'_>,
-    hidden: Tensor<2>,
-    places: &[Place],
-    chunk: usize,
-) -> (GradientsParams, LossParts) {
-    let mut reduced = GradientsAccumulator::new();
+    hidden: &Tensor<2>,
+    run: &Run<'_>,
+    reduced: &mut GradientsAccumulator<Transformer>,
+) -> (Tensor<2>, LossParts) {
+    let places = &run.scored;
+    let chunk = match run.feed.context.loss_chunk {
+        0 => places.len(),
+        chunk => chunk,
+    };
     let mut total = BatchLoss::nothing(&model.device().inner(), model.dtype());
     let mut gradient = Vec::new();
     for (index, places) in places.chunks(chunk).enumerate() {
@@ -140,37 +138,86 @@ fn in_chunks(
             entropy: parts.entropy.inner(),
         });
     }
-    let gradient = Tensor::from_inner(Tensor::cat(gradient, 0));
-    let grads = (hidden * gradient).sum().backward();
-    reduced.accumulate(model, GradientsParams::from_grads(grads, model));
-    (reduced.grads(), total)
+    (Tensor::from_inner(Tensor::cat(gradient, 0)), total)
 }
 
 /// What the passes of one batch share.
-struct Run<'a> {
-    feed: &'a Feed<'a>,
+pub(super) struct Run<'a> {
+    pub(super) feed: &'a Feed<'a>,
+    pub(super) scored: Vec<Place>,
     dropout: Option<Dropout>,
     soft: Vec<Place>,
     width: usize,
 }
 
-impl Run<'_> {
-    /// What the first pass feeds; a soft place without truth starts from its placeholder token.
-    fn truth(&self, model: &Transformer) -> Option<Distribution> {
+impl<'a> Run<'a> {
+    pub(super) fn new(feed: &'a Feed<'a>, loss: &BatchLoss<'_>) -> Self {
+        let batch = feed.batch;
+        let width = batch.columns();
+        Self {
+            feed,
+            scored: batch.predicted(0..width, |place| loss.counts(place)),
+            dropout: feed.context.dropout(batch),
+            soft: batch.soft_inputs(0..width),
+            width,
+        }
+    }
+
+    /// What the first pass with gradients feeds: the truth, where it is the first of all; a soft
+    /// place without truth starts from its placeholder token. `frozen` is the model without
+    /// gradients, for the passes before.
+    pub(super) fn before_gradient(
+        &self,
+        plan: &Passes,
+        model: &Transformer,
+        frozen: &dyn Fn() -> Transformer,
+    ) -> Option<Distribution> {
         let any = !self.soft.is_empty();
-        any.then(|| self.feed.batch.truth(&self.soft, &model.device(), model.dtype()))
+        let mut fed =
+            any.then(|| self.feed.batch.truth(&self.soft, &model.device(), model.dtype()));
+        if plan.constant > 0 {
+            let frozen = frozen();
+            for _ in 0..plan.constant {
+                fed = self.next(&frozen, self.pass(&frozen, &fed));
+            }
+        }
+        fed
     }
 
     fn pass(&self, model: &Transformer, fed: &Option<Distribution>) -> Tensor<2> {
-        let mixtures = fed.clone().map(|fed| self.feed.mixtures(model, fed, &self.soft));
-        let embeds = self.feed.embeds(model, 0..self.width, &self.soft, mixtures);
-        let mut cache = model.new_cache(self.feed.batch.len());
-        let real = self.feed.batch.real(0..self.width);
-        model.forward(embeds, &real, &mut cache, self.dropout.as_ref())
+        self.blocks(model, 0..model.config().n_layers, self.embeds(model, fed))
     }
 
-    fn next(&self, model: &Transformer, hidden: Tensor<2>) -> Option<Distribution> {
-        let rows = predictions(hidden, &self.soft, 0, self.width);
+    /// The inputs of a pass: `[cells, d_model]`.
+    pub(super) fn embeds(&self, model: &Transformer, fed: &Option<Distribution>) -> Tensor<2> {
+        let mixtures = fed.clone().map(|fed| self.feed.mixtures(model, fed, &self.soft));
+        let embeds = self.feed.embeds(model, 0..self.width, &self.soft, mixtures);
+        let [rows, columns, d_model] = embeds.dims();
+        embeds.reshape([rows * columns, d_model])
+    }
+
+    /// Some of the blocks of a pass.
+    pub(super) fn blocks(
+        &self,
+        model: &Transformer,
+        blocks: Range<usize>,
+        x: Tensor<2>,
+    ) -> Tensor<2> {
+        let batch = self.feed.batch;
+        let real = batch.real(0..self.width);
+        let mut cache = batch.cache(model);
+        model.forward_blocks(blocks, x, &real, &mut cache, self.dropout.as_ref())
+    }
+
+    /// What the next pass feeds after the hidden states of one.
+    pub(super) fn next(&self, model: &Transformer, hidden: Tensor<2>) -> Option<Distribution> {
+        let rows = predictions(self.feed.batch, hidden, &self.soft, 0..self.width);
         Some(self.feed.distribution(model.output_head().logits(rows), &self.soft))
+    }
+
+    /// Hidden states `[places, d_model]` that predict what the loss needs: nothing as wide as the
+    /// vocabulary is made of the others.
+    pub(super) fn predictions(&self, hidden: Tensor<2>) -> Tensor<2> {
+        predictions(self.feed.batch, hidden, &self.scored, 0..self.width)
     }
 }

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
+use soft_core::at_least_f32;
 use soft_model::{Dropout, KvCache, OutputHead, Transformer};
 
 use super::feed::{Feed, predictions};
@@ -100,7 +101,7 @@ impl Sequential {
     pub fn forward(model: &Transformer, loss: &BatchLoss<'_>, context: &StepContext) -> LossParts {
         let run = Run::new(model, loss, context);
         let head = model.output_head();
-        let mut cache = model.new_cache(loss.batch.len());
+        let mut cache = loss.batch.cache(model);
         let mut parts = BatchLoss::nothing(&model.device(), model.dtype());
         let mut next = None;
         for span in 0..run.spans.len() {
@@ -178,8 +179,7 @@ impl<'a> Run<'a> {
     fn new(model: &'a Transformer, loss: &'a BatchLoss<'a>, context: &'a StepContext) -> Self {
         let batch = loss.batch;
         let columns = batch.columns();
-        let is_soft =
-            |&column: &usize| (0..batch.len()).any(|row| batch.feeds_mixture(row, column));
+        let is_soft = |&column: &usize| !batch.soft_inputs(column..column + 1).is_empty();
         let mut starts = vec![0];
         starts.extend((1..columns).filter(is_soft));
         starts.push(columns);
@@ -212,8 +212,7 @@ impl<'a> Run<'a> {
     /// among them.
     fn scored(&self, span: usize) -> Vec<Place> {
         let Span { start, end } = self.spans[span];
-        let counts = |row, position| self.loss.counts(Place { row, position });
-        self.loss.batch.places(start + 1..end + 1, counts)
+        self.loss.batch.predicted(start..end, |place| self.loss.counts(place))
     }
 
     /// Logits of some of the places that a span predicts: `[places, vocab]`.
@@ -225,7 +224,7 @@ impl<'a> Run<'a> {
         head: &OutputHead,
     ) -> Tensor<2> {
         let Span { start, end } = self.spans[span];
-        head.logits(predictions(hidden, places, start, end - start))
+        head.logits(predictions(self.loss.batch, hidden, places, start..end))
     }
 
     /// The mixtures of the soft places that follow a span: `[places, d_model]`.
@@ -245,7 +244,7 @@ impl<'a> Run<'a> {
         if segments.len() > 1 {
             let model = self.model.valid();
             let head = model.output_head();
-            let mut grown = cache.take().unwrap_or_else(|| model.new_cache(self.loss.batch.len()));
+            let mut grown = cache.take().unwrap_or_else(|| self.loss.batch.cache(&model));
             for segment in &segments[..segments.len() - 1] {
                 for span in segment.clone() {
                     let hidden = self.pass(&model, span, next.take(), &mut grown);
@@ -266,7 +265,7 @@ impl<'a> Run<'a> {
         let head = model.output_head();
         let (mut next, mut cache, start) = match entering {
             Some(Boundary { mixtures, cache }) => (mixtures, cache.clone(), cache.slots()),
-            None => (None, model.new_cache(self.loss.batch.len()), 0),
+            None => (None, self.loss.batch.cache(model), 0),
         };
         let asked = |x: &Tensor<4>| start > 0 && x.is_require_grad();
         let leaves: Vec<_> = cache.tensors().into_iter().filter(asked).collect();
@@ -344,12 +343,12 @@ fn seeded(
 ) -> Vec<Tensor<1>> {
     let mut terms = Vec::new();
     if let (Some(mixtures), Some(gradient)) = (next, &carried.mixtures) {
-        terms.push((mixtures * gradient.clone()).sum());
+        terms.push(at_least_f32((mixtures * gradient.clone()).sum()));
     }
     for (rows, gradient) in cache.tensors().into_iter().zip(&carried.cache) {
         let new = rows.dims()[2] - start;
         let rows = rows.narrow(2, start, new);
-        terms.push((rows * gradient.clone().narrow(2, start, new)).sum());
+        terms.push(at_least_f32((rows * gradient.clone().narrow(2, start, new)).sum()));
     }
     terms
 }

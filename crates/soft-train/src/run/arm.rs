@@ -96,6 +96,7 @@ impl Training<'_> {
             normalize: self.config.objective.normalize,
             entropy_beta: self.config.objective.entropy_over(self.config.train.steps),
             clip: self.config.train.clip,
+            precision: self.config.train.precision,
             exchange: Mutex::default(),
         })
     }

@@ -216,6 +216,18 @@ fn t30_settings_that_contradict_are_refused() {
             "my.toml:2:7: `guidance.end` is 0 and `guidance.schedule` is \"constant\", which stays at 1; expected \"linear\", \"cosine\" or \"inverse_sigmoid\"",
         ),
         (
+            "[data]\npack = 64\n[train]\nmicro_batch = 1",
+            "my.toml:2:8: `data.pack` is 64 and `train.micro_batch` is 1, which leaves one example a row; expected a larger micro-batch, or no packing",
+        ),
+        (
+            "[data]\npack = 64\n[rollout]\nkind = \"sequential\"",
+            "my.toml:2:8: `data.pack` is 64 and every step is a \"sequential\" rollout, where soft positions of one row take turns and packed ones would be more steps; expected 0, or a \"teacher\" or \"parallel\" rollout",
+        ),
+        (
+            "[train]\nrecompute = 2\n[rollout]\nstages = [\"sequential\"]",
+            "my.toml:2:13: `train.recompute` is 2 and every step is a \"sequential\" rollout, which computes its segments again as `rollout.segment` says; expected 0, or a \"teacher\" or \"parallel\" rollout",
+        ),
+        (
             "[train]\nschedule = \"cosine\"\nmin_lr = 1.0",
             "my.toml:3:10: `train.min_lr` is 1 and `train.lr` is 0.001; expected a smaller one",
         ),
