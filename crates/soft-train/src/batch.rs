@@ -69,6 +69,12 @@ impl Batch {
         column + 1 < example.len() && example.soft[column]
     }
 
+    /// Which columns of each row are fed with a mixture: `[row][column]`.
+    pub fn soft(&self, columns: std::ops::Range<usize>) -> Vec<Vec<bool>> {
+        let of = |row| columns.clone().map(|column| self.feeds_mixture(row, column)).collect();
+        (0..self.len()).map(of).collect()
+    }
+
     /// Places with a mixture as input, in the given columns, row by row.
     pub fn soft_inputs(&self, columns: std::ops::Range<usize>) -> Vec<Place> {
         self.places(columns, |row, position| self.feeds_mixture(row, position))

@@ -132,7 +132,9 @@ fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
     resolved.require_training()?;
     soft_core::SoftPipeline::new(resolved.config.soft.pipeline())?;
     forgetting::PlainText::open(&resolved.config)?;
-    Problem::open(&resolved.config)
+    let problem = Problem::open(&resolved.config)?;
+    model::check_active(&resolved.config, &problem)?;
+    Ok(problem)
 }
 
 /// Trains every arm of a configuration in turn and compares them.

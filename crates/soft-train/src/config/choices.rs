@@ -312,6 +312,17 @@ choice! {
 }
 
 choice! {
+    /// Where what is added to a frozen base acts.
+    Active {
+        /// At every position.
+        #[default]
+        Always = "always",
+        /// Where the input is soft, as the signal of soft mode: branches correct those positions alone, and a prefix or prompt is seen by them alone. Everywhere else the model is its bare base. Such additions cannot be merged, nor exported to PEFT.
+        Soft = "soft",
+    }
+}
+
+choice! {
     /// How the norm of a mixture is brought back to that of a token.
     NormMatch {
         /// Not at all.

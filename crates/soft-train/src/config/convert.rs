@@ -8,11 +8,11 @@ use soft_model::{
 };
 
 use super::choices::{
-    EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind, NormMatch,
+    Active, EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind, NormMatch,
     ScheduleForm, Stage,
 };
 use super::sections::{
-    Estimator, Guidance, LowRank, Model, Objective, Prefix, Prompt, Soft, Train,
+    Config, Estimator, Guidance, LowRank, Model, Objective, Prefix, Prompt, Soft, Train,
 };
 
 impl Soft {
@@ -74,6 +74,26 @@ impl Soft {
     pub fn cold_stop(&self) -> Option<ColdStop> {
         let (entropy, length) = (self.cold_stop_entropy, self.cold_stop_length);
         self.cold_stop.then_some(ColdStop { entropy, length })
+    }
+}
+
+impl From<Active> for soft_model::Active {
+    fn from(active: Active) -> Self {
+        match active {
+            Active::Always => Self::Always,
+            Active::Soft => Self::Soft,
+        }
+    }
+}
+
+impl Config {
+    /// Positions that a new prefix or prompt takes from the tokens.
+    #[must_use]
+    pub fn taken_positions(&self) -> usize {
+        match self.adapter.active {
+            Active::Always => self.prefix.tokens + self.prompt.tokens,
+            Active::Soft => 0,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ mod tests;
 mod validate;
 
 pub use choices::{
-    Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
+    Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
     GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
     Paths, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName,
     TooLong, TrainOn,
@@ -36,8 +36,9 @@ pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
 pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
+pub(crate) use validate::adds;
 pub use sections::{
-    Config, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective,
+    Adapter, Config, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective,
     Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
 };
 

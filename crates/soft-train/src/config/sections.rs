@@ -12,8 +12,10 @@ use super::choices::{
     TaskName, TooLong, TrainOn,
 };
 
+mod adapter;
 mod decoding;
 
+pub use adapter::Adapter;
 pub use decoding::{Gate, Generate, Search, Soft, Think};
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
@@ -34,6 +36,8 @@ pub struct Config {
     pub prefix: Prefix,
     /// Trained embeddings before the sequence, while the base stays frozen.
     pub prompt: Prompt,
+    /// What low-rank branches, a prefix and a prompt have in common.
+    pub adapter: Adapter,
     /// What is learned: a built-in task, token ids from files, or text from files.
     pub task: Task,
     /// Training and validation files.
@@ -74,6 +78,7 @@ impl Default for Config {
             low_rank: LowRank::default(),
             prefix: Prefix::default(),
             prompt: Prompt::default(),
+            adapter: Adapter::default(),
             task: Task::default(),
             data: Data::default(),
             soft: Soft::default(),

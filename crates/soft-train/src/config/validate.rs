@@ -16,6 +16,10 @@ use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
+mod adapter;
+
+pub(crate) use adapter::adds;
+
 type Place<'a> = &'a dyn Fn(&str) -> Origin;
 
 /// What contradicts, leaving out what concerns a key in `broken`: its value is not the intended one.
@@ -38,6 +42,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(targets(config, place));
     found.extend(prefix_and_prompt(config, place));
+    found.extend(adapter::active(config, place));
     found.extend(task(config, place));
     found.extend(data_format(config, place));
     found.extend(arms(config, place));
@@ -533,6 +538,9 @@ impl Resolved {
         if config.task.name == TaskName::Text && config.model.path.is_none() {
             let message = "`model.path` is not set and `task.name` is \"text\", which needs a tokenizer; expected a model";
             problems.push(problem("model.path", message));
+        }
+        if let Some(message) = adapter::nothing_added(config) {
+            problems.push(problem("adapter.active", message));
         }
         if config.soft.feed == FeedKind::Hidden {
             let message = "`soft.feed` is \"hidden\", which is for generation only; expected another feed in training";

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_core::Distribution;
-use soft_model::{Dropout, Transformer};
+use soft_model::{Cells, Dropout, Transformer};
 
 use super::feed::{Feed, predictions};
 use super::{Differentiated, Rollout, StepContext};
@@ -165,8 +165,10 @@ impl Run<'_> {
         let mixtures = fed.clone().map(|fed| self.feed.mixtures(model, fed, &self.soft));
         let embeds = self.feed.embeds(model, 0..self.width, &self.soft, mixtures);
         let mut cache = model.new_cache(self.feed.batch.len());
-        let real = self.feed.batch.real(0..self.width);
-        model.forward(embeds, &real, &mut cache, self.dropout.as_ref())
+        let batch = self.feed.batch;
+        let (real, soft) = (batch.real(0..self.width), batch.soft(0..self.width));
+        let cells = Cells { real: &real, soft: Some(&soft) };
+        model.forward_cells(embeds, cells, &mut cache, self.dropout.as_ref())
     }
 
     fn next(&self, model: &Transformer, hidden: Tensor<2>) -> Option<Distribution> {

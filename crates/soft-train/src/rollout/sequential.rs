@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
-use soft_model::{Dropout, KvCache, OutputHead, Transformer};
+use soft_model::{Cells, Dropout, KvCache, OutputHead, Transformer};
 
 use super::feed::{Feed, predictions};
 use super::{Differentiated, Rollout, StepContext};
@@ -205,7 +205,10 @@ impl<'a> Run<'a> {
         let Span { start, end } = self.spans[span];
         let places = if mixtures.is_some() { self.soft_places(span) } else { Vec::new() };
         let embeds = self.feed.embeds(model, start..end, &places, mixtures);
-        model.forward(embeds, &self.loss.batch.real(start..end), cache, self.dropout.as_ref())
+        let batch = self.loss.batch;
+        let (real, soft) = (batch.real(start..end), batch.soft(start..end));
+        let cells = Cells { real: &real, soft: Some(&soft) };
+        model.forward_cells(embeds, cells, cache, self.dropout.as_ref())
     }
 
     /// Places that a span predicts and that the loss needs; the soft places of the next span are

@@ -6,7 +6,7 @@ use soft_model::{ModelFiles, Transformer};
 use super::Problem;
 use super::base_model::Base;
 use super::trained::restrict;
-use crate::config::{Arm, Config};
+use crate::config::{Active, Arm, Config, adds};
 use crate::data::{Limits, TextEncoder};
 use crate::error::Error;
 use crate::example::{Example, Truth};
@@ -26,8 +26,18 @@ pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
         );
         return Err(Error::Config { report });
     }
+    let active = config.adapter.active;
+    if adds(config) && files.active().is_some_and(|there| there != active.into()) {
+        let report = format!(
+            "`adapter.active` is {:?}, and the low-rank branches, prefix or prompt of {} act \
+             otherwise; expected the same",
+            active.as_str(),
+            config.model.path.as_deref().unwrap_or_default()
+        );
+        return Err(Error::Config { report });
+    }
     // A new prefix or prompt takes positions too.
-    let context = files.context().saturating_sub(prefix + prompt);
+    let context = files.context().saturating_sub(config.taken_positions());
     Ok(Limits { vocab_size: Some(base.vocab_size), context: Some(context) })
 }
 
@@ -95,7 +105,19 @@ pub(super) fn begin(
         (0, tokens) => model.with_prompt(tokens, seed)?,
         (tokens, _) => model.with_prefix(tokens, seed)?,
     };
+    let model = if adds(config) { model.with_active(config.adapter.active.into()) } else { model };
     restrict(model, config, &new_ids)
+}
+
+/// Checks that additions which act where the input is soft have something to learn from.
+pub(super) fn check_active(config: &Config, problem: &Problem) -> Result<(), Error> {
+    let Problem::Examples { train, .. } = problem else { return Ok(()) };
+    if config.adapter.active == Active::Always || train.iter().any(|e| e.soft_len() > 0) {
+        return Ok(());
+    }
+    let report = "`adapter.active` is \"soft\" and no example has a soft input: nothing would be \
+                  trained; mark soft inputs in the data, or set adapter.active=\"always\"";
+    Err(Error::Data { report: report.into() })
 }
 
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
@@ -107,7 +129,7 @@ fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> T
         }
     };
     // A learned prefix or prompt takes positions of its own.
-    let max_positions = max_positions + config.prefix.tokens + config.prompt.tokens;
+    let max_positions = max_positions + config.taken_positions();
     let mut shape = config.model.new_shape(vocab_size, max_positions);
     if matches!(problem, Problem::Mnns(_)) {
         shape.bos_id = Some(Vocabulary::BOS);

@@ -4,7 +4,7 @@ use soft_model::Tokenizer;
 use toml::{Table, Value};
 
 use super::Problem;
-use crate::config::{Arm, Config, EstimatorKind, SoftInputs, SpanKind, TaskName};
+use crate::config::{Active, Arm, Config, EstimatorKind, SoftInputs, SpanKind, TaskName};
 use crate::example::Example;
 
 /// Text of a checkpoint's `soft_config.toml`.
@@ -20,6 +20,10 @@ pub(super) fn soft_config(
     table.insert("soft".to_owned(), if thinks { soft(config) } else { greedy() }.into());
     if let (true, TaskName::Text) = (thinks, config.task.name) {
         table.insert("think".to_owned(), think(config, problem, tokenizer).into());
+    }
+    if config.adapter.active == Active::Soft {
+        let active = ("active".to_owned(), config.adapter.active.as_str().into());
+        table.insert("adapter".to_owned(), Table::from_iter([active]).into());
     }
     let mut generate = Table::new();
     if let Some(max_new) = max_new {
