@@ -214,7 +214,7 @@ fn a_generation_is_that_of_its_row_alone_and_is_replayed() {
         let model = softly(&model).valid();
         // A tag that some rows reach, at different steps.
         let freely = thought(&model, &prompts(), Span::Everywhere);
-        let at = |id: u32| freely.iter().map(|g| g.token_ids.iter().position(|&t| t == id));
+        let at = |id: u32| freely.iter().map(move |g| g.token_ids.iter().position(|&t| t == id));
         let tag = (0..20).max_by_key(|&id| {
             let steps: std::collections::BTreeSet<_> = at(id).flatten().collect();
             steps.len()
@@ -344,6 +344,16 @@ fn a_batch_of_tokens_has_the_loss_of_the_base_and_no_gradient() {
         let found = Parallel::TEACHER.forward(&softly(&model), &loss, &context(0.0, 0.4)).loss;
         let found = host_values(found.detach())[0];
         assert!((found - bare).abs() < 1e-12, "{name}: {found} {bare}");
+        let rollouts = [&Parallel::TEACHER as &dyn Rollout, &Sequential::UNROLLED];
+        for rollout in rollouts {
+            for loss_chunk in [0, 4] {
+                let context = StepContext { loss_chunk, ..context(0.0, 0.4) };
+                let found = run(rollout, &softly(&model), &batch, &context);
+                let all = gradients(&model, &found.gradients);
+                // A sum over nothing may be a gradient of zeros.
+                assert!(all.iter().all(|(_, g)| g.iter().all(|&g| g == 0.0)), "{name}");
+            }
+        }
     }
 }
 
@@ -382,8 +392,8 @@ fn gradients_are_finite_differences() {
     for model in kinds {
         let found = run(&rollout, &model, &batch, &context);
         for (id, gradient) in gradients(&model, &found.gradients) {
-            let steepest =
-                (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+            let steepest = (0..gradient.len())
+                .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
             let entry = steepest.expect("parameters are not empty");
             let at = |delta| {
                 let nudged = model.clone().map(&mut Nudge { id, entry, delta });

@@ -171,7 +171,8 @@ fn an_adapter_of_soft_inputs_is_the_base_until_it_thinks() {
     let soft = std::fs::read_to_string(format!("{checkpoint}/soft_config.toml")).unwrap();
     assert!(soft.contains("[adapter]\nactive = \"soft\""), "{soft}");
     let over = ["--model", &base, "--adapter", &checkpoint];
-    let score = |model: &[&str]| stdout(&[&["score", "--json", "--ids", "1,6,7,8"], model].concat());
+    let score =
+        |model: &[&str]| stdout(&[&["score", "--json", "--ids", "1,6,7,8"], model].concat());
     assert_eq!(score(&over), score(&["--model", &base]), "tokens alone");
     let generate = |model: &[&str], settings: &[&str]| {
         let prompt = ["generate", "--prompt-ids", "1,6,7", "--json", "generate.max_new=4"];

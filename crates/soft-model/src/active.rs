@@ -55,15 +55,18 @@ impl<'a> Cells<'a> {
     /// # Panics
     /// If there is not one flag a cell.
     pub(crate) fn check(&self, [batch, seq]: [usize; 2]) {
-        let fits = |flags: &[Vec<bool>]| {
-            flags.len() == batch && flags.iter().all(|row| row.len() == seq)
-        };
+        let fits =
+            |flags: &[Vec<bool>]| flags.len() == batch && flags.iter().all(|row| row.len() == seq);
         assert!(fits(self.real) && self.soft.is_none_or(fits), "one flag a column");
     }
 }
 
 /// The columns of a pass at which the additions act.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a pass; boxing the tensor would only add a step"
+)]
 pub(crate) enum Reach {
     Everywhere,
     Nowhere,

@@ -91,7 +91,7 @@ impl Attention {
             Some(rotation) => (rotation.apply(query), rotation.apply(key)),
             None => (query, key),
         };
-        let all = cache.append(layer, key, value).from_slot(pass.unseen);
+        let all = cache.append(layer, key, value).skip(pass.unseen);
 
         // The heads of a group are more queries of the same key/value head: nothing is repeated.
         let group = n_heads / n_kv_heads;

@@ -24,8 +24,8 @@ impl LayerCache {
         Self { keys: rows(self.keys), values: rows(self.values) }
     }
 
-    /// Its slots from `first` on.
-    pub(crate) fn from_slot(self, first: usize) -> Self {
+    /// All but the first slots.
+    pub(crate) fn skip(self, first: usize) -> Self {
         if first == 0 {
             return self;
         }

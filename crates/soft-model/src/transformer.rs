@@ -222,8 +222,7 @@ impl Transformer {
         let dropout = dropout.filter(|dropout| dropout.rate > 0.0);
         let norms = cache.norms.clone();
         let columns = &columns;
-        let pass =
-            Pass { columns, mask, rotation, dropout, branch_dropout, norms, reach, unseen };
+        let pass = Pass { columns, mask, rotation, dropout, branch_dropout, norms, reach, unseen };
 
         let mut x = embeds.reshape([batch * seq, d_model]);
         if let Some(table) = &self.positions {

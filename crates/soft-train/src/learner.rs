@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use soft_core::Schedule;
@@ -75,6 +75,8 @@ pub(crate) mod metric_name {
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     pub(crate) save_optimizer: bool,
+    /// Asks for an optimizer that has seen nothing before the next update.
+    pub(crate) reset_optimizer: bool,
     pub(crate) optimizer: Option<OptimizerRecord>,
     pub(crate) grad_norm: f64,
 }
@@ -97,6 +99,8 @@ pub(crate) struct Setup {
     pub(crate) entropy_beta: Schedule,
     /// Largest global norm of the gradients; 0 is off.
     pub(crate) clip: f64,
+    /// What a fresh optimizer is made of.
+    pub(crate) optimizer: AdamWConfig,
     pub(crate) exchange: Mutex<Exchange>,
 }
 
@@ -173,6 +177,9 @@ impl TrainStep for SoftLearner {
         }
         if setup.clip > 0.0 && exchange.grad_norm > setup.clip {
             scale(&self, &mut grads, setup.clip / exchange.grad_norm);
+        }
+        if std::mem::take(&mut exchange.reset_optimizer) {
+            *optim = setup.optimizer.init();
         }
         let updated = optim.step(lr_module, self, grads);
         if exchange.save_optimizer {
@@ -257,6 +264,7 @@ mod tests {
             normalize: Normalize::default(),
             entropy_beta: Schedule::constant(0.0),
             clip,
+            optimizer: AdamWConfig::new(),
             exchange: Mutex::default(),
         };
         SoftLearner::new(model, setup)

@@ -72,7 +72,7 @@ choice! {
         Prompt = "prompt",
         /// One `{"messages": [{"role": "user", "content": ".."}, ..]}` a line.
         Messages = "messages",
-        /// One `{"question": "..", "reasoning": "..", "answer": ".."}` a line; the reasoning stands between the tags of `think`.
+        /// One `{"question": "..", "reasoning": "..", "answer": ".."}` a line; the reasoning stands between the tags of `think`, and may be a list of steps, which become its lines.
         Reasoning = "reasoning",
     }
 }
@@ -216,7 +216,7 @@ choice! {
         Samples = "samples",
         /// The mixture, moved away from its likeliest token the more even its weights are (SeLaR).
         Contrast = "contrast",
-        /// The last hidden state in place of a mixture, for models trained so (Coconut). In generation only.
+        /// The last hidden state in place of a mixture, for models trained so (Coconut). In training it needs the rollout "sequential" and no guidance.
         Hidden = "hidden",
     }
 }

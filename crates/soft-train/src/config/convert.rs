@@ -8,8 +8,8 @@ use soft_model::{
 };
 
 use super::choices::{
-    Active, EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind, NormMatch,
-    ScheduleForm, Stage,
+    Active, EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind,
+    NormMatch, ScheduleForm, Stage,
 };
 use super::sections::{
     Config, Estimator, Guidance, LowRank, Model, Objective, Prefix, Prompt, Soft, Train,
@@ -51,19 +51,24 @@ impl Soft {
         }
     }
 
+    /// What a soft position is fed.
+    #[must_use]
+    pub fn feedback(&self) -> Feedback {
+        match self.feed {
+            FeedKind::Hidden => Feedback::Hidden,
+            _ => Feedback::Mixture,
+        }
+    }
+
     /// How thoughts, or an answer, are decoded.
     ///
     /// # Errors
     /// Settings that the pipeline refuses.
     pub fn manner(&self) -> Result<Manner, soft_core::Error> {
-        let feedback = match self.feed {
-            FeedKind::Hidden => Feedback::Hidden,
-            _ => Feedback::Mixture,
-        };
         Ok(Manner {
             pipeline: SoftPipeline::new(self.pipeline())?,
             mode: self.mode.into(),
-            feedback,
+            feedback: self.feedback(),
             cold_stop: self.cold_stop(),
             repetition_penalty: self.repetition_penalty,
         })

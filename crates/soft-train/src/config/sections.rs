@@ -13,9 +13,11 @@ use super::choices::{
 };
 
 mod adapter;
+mod curriculum;
 mod decoding;
 
 pub use adapter::Adapter;
+pub use curriculum::Curriculum;
 pub use decoding::{Gate, Generate, Search, Soft, Think};
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
@@ -56,6 +58,8 @@ pub struct Config {
     pub generate: Generate,
     /// How soft inputs are computed in training.
     pub rollout: Rollout,
+    /// Steps of reasoning that soft positions take the place of, one more in each stage (Coconut).
+    pub curriculum: Curriculum,
     /// How the gradient passes what is fed back in training.
     pub estimator: Estimator,
     /// Share of the truth in what is fed back in training.
@@ -88,6 +92,7 @@ impl Default for Config {
             answer: Soft { mode: Mode::Hard, ..Soft::default() },
             generate: Generate::default(),
             rollout: Rollout::default(),
+            curriculum: Curriculum::default(),
             estimator: Estimator::default(),
             guidance: Guidance::default(),
             objective: Objective::default(),

@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_core::Distribution;
-use soft_model::{Cells, Dropout, Transformer};
+use soft_model::{Cells, Dropout, Feedback, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext};
+use super::{Differentiated, Rollout, StepContext, backward};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -37,6 +37,9 @@ impl Parallel {
     pub const TEACHER: Self = Self { passes: 1, grad_passes: 0 };
 
     /// Loss of the last pass; differentiable in the model where it is on an autodiff device.
+    ///
+    /// # Panics
+    /// If hidden states were to be fed.
     pub fn forward(
         &self,
         model: &Transformer,
@@ -70,6 +73,11 @@ impl Parallel {
     }
 
     fn last_hidden(&self, run: &Run<'_>, model: &Transformer) -> Tensor<2> {
+        let feedback = run.feed.context.feedback;
+        assert!(
+            run.soft.is_empty() || feedback == Feedback::Mixture,
+            "hidden states are fed by the sequential rollout"
+        );
         let passes = if run.soft.is_empty() { 1 } else { self.passes };
         let with_gradient =
             if self.grad_passes == 0 { passes } else { self.grad_passes.min(passes) };
@@ -103,7 +111,7 @@ impl Rollout for Parallel {
             }
             _ => {
                 let parts = loss.parts(model.output_head().logits(hidden), &scored);
-                (GradientsParams::from_grads(parts.loss.backward(), model), parts)
+                (GradientsParams::from_grads(backward(parts.loss.clone()), model), parts)
             }
         };
         Differentiated::new(gradients, parts, feed.observed.sums(model))
@@ -141,7 +149,7 @@ fn in_chunks(
         });
     }
     let gradient = Tensor::from_inner(Tensor::cat(gradient, 0));
-    let grads = (hidden * gradient).sum().backward();
+    let grads = backward((hidden * gradient).sum());
     reduced.accumulate(model, GradientsParams::from_grads(grads, model));
     (reduced.grads(), total)
 }

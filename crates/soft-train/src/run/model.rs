@@ -65,9 +65,16 @@ pub fn text_encoder<'a>(config: &Config, files: &'a ModelFiles) -> Result<TextEn
     TextEncoder::new(config, files.require_tokenizer()?, template, &files.generation.eos_ids)
 }
 
+/// Positions of a task's longest line, in any stage of the curriculum.
+fn positions(task: &Mnns, config: &Config) -> usize {
+    let stages = 0..config.curriculum.count(task.digits() - 1);
+    let staged = stages.filter_map(|stage| config.curriculum.cut(stage));
+    staged.map(|cut| task.cut_positions(cut)).max().unwrap_or(0).max(task.max_positions())
+}
+
 /// Checks that a task's longest line, and every one of its ids, fit a model that is named.
-pub(super) fn check_fits(task: &Mnns, limits: Limits) -> Result<(), Error> {
-    let (ids, positions) = (task.vocabulary().len(), task.max_positions());
+pub(super) fn check_fits(task: &Mnns, config: &Config, limits: Limits) -> Result<(), Error> {
+    let (ids, positions) = (task.vocabulary().len(), positions(task, config));
     if let Some(vocab_size) = limits.vocab_size.filter(|&vocab_size| vocab_size < ids) {
         let place = "task mnns".to_owned();
         return Err(Error::TokenOutsideVocabulary { place, id: ids as u32 - 1, vocab_size });
@@ -122,9 +129,9 @@ pub(super) fn check_active(config: &Config, problem: &Problem) -> Result<(), Err
 
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
     let (vocab_size, max_positions) = match problem {
-        Problem::Mnns(task) => (task.vocabulary().len(), task.max_positions()),
-        Problem::Examples { train, valid } => {
-            let all = || train.iter().chain(valid);
+        Problem::Mnns(task) => (task.vocabulary().len(), positions(task, config)),
+        Problem::Examples { train, valid, earlier } => {
+            let all = || train.iter().chain(valid).chain(earlier.iter().flatten());
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
         }
     };

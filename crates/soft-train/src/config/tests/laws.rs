@@ -104,8 +104,8 @@ fn the_hash_changes_with_every_value() {
 #[test]
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
-    assert_eq!(known.sections.len(), 22);
-    assert_eq!(known.keys.len(), 152);
+    assert_eq!(known.sections.len(), 23);
+    assert_eq!(known.keys.len(), 157);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }
@@ -232,6 +232,7 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
     assert_eq!(
         names,
         [
+            "mnns-coconut",
             "mnns-hard",
             "mnns-no-thought",
             "mnns-soft",
