@@ -165,7 +165,7 @@ fn an_adapter_of_soft_inputs_is_the_base_until_it_thinks() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let base = path("base");
     std::fs::create_dir(&base).unwrap();
-    for file in ["config.json", "model.safetensors"] {
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         std::fs::copy(format!("{checkpoint}/{file}"), format!("{base}/{file}")).unwrap();
     }
     let soft = std::fs::read_to_string(format!("{checkpoint}/soft_config.toml")).unwrap();
