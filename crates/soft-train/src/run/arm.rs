@@ -292,8 +292,11 @@ impl Training<'_> {
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
             result.seconds = done.seconds;
             let (layers, heads, width) = (shape.n_layers, shape.n_heads, shape.d_model);
-            result.published = match (arm, config.soft.feed) {
-                (Arm::Soft, FeedKind::Hidden) => task.published_hidden(layers, heads, width),
+            // Nothing is published of hidden states without a curriculum, or of mixtures with one.
+            let hidden = config.soft.feed == FeedKind::Hidden;
+            result.published = match (arm, hidden, config.curriculum.is_on()) {
+                (Arm::Soft, true, true) => task.published_hidden(layers, heads, width),
+                (Arm::Soft, true, false) | (Arm::Soft, false, true) => None,
                 _ => task.published(arm, layers, heads, width),
             };
             result.checkpoint = checkpoint.display().to_string();
