@@ -84,7 +84,13 @@ fn t18_a_soft_run_that_keeps_one_token_is_a_greedy_run_to_the_bit() {
             for (a, b) in found.iter().zip(&greedy) {
                 assert_eq!(a.token_ids, b.token_ids, "{name} {what}");
                 assert_eq!(entropies(a), entropies(b), "{name} {what}");
-                assert_eq!(a.inputs, b.inputs, "{name} {what}");
+                // The one token of a soft input is not a hard token, and weighs as much.
+                for (a, b) in a.inputs.iter().zip(&b.inputs) {
+                    let embedding = model.embedding();
+                    let mixed = |input: &SoftInput| host_values(input.mix(&embedding));
+                    assert_eq!((a.is_soft(), b.is_soft()), (true, false), "{name} {what}");
+                    assert_eq!(mixed(a), mixed(b), "{name} {what}");
+                }
                 for step in &a.steps {
                     let fed = step.fed.as_ref().unwrap_or(&step.top);
                     assert_eq!(*fed, [(step.token_id, 1.0)], "{name} {what}");

@@ -6,7 +6,9 @@ use burn::tensor::DType;
 use serde_json::Value;
 use soft_model::{ModelFiles, Transformer};
 use soft_tests::device;
-use soft_tests::runs::{Runs, assert_same_outcome, checkpoint, metrics, series, tensors};
+use soft_tests::runs::{
+    Runs, assert_same_outcome, checkpoint, metrics, series, tensors, write_counting_lines,
+};
 use soft_train::run::Resume;
 
 /// Name and bytes of each tensor.
@@ -116,4 +118,32 @@ fn a_model_that_was_trained_in_part_opens_as_any_other() {
     let run = runs.train("part", &["train.only=[\"mlp\"]"]).run_dir;
     let files = ModelFiles::open(&checkpoint(&run, 20)).expect("a checkpoint is a model");
     Transformer::open(&files, &device(), DType::F32).expect("its tensors fit");
+}
+
+/// What acts where the input is soft is saved so, trained on alone and resumed to the bit; there
+/// must be something soft for it to learn from.
+#[test]
+fn additions_of_soft_inputs_are_trained_saved_and_resumed() {
+    let runs = Runs::temporary();
+    let soft = ["adapter.active=soft", "low_rank.rank=2", "prefix.tokens=2", "save.every=10"];
+    let whole = runs.train("whole", &soft).run_dir;
+    let files = ModelFiles::open(&checkpoint(&whole, 20)).expect("a checkpoint is a model");
+    assert_eq!(files.active(), Some(soft_model::Active::Soft));
+    let losses = series(&whole, "loss");
+    assert!(losses[19] < losses[0], "{losses:?}");
+    let first = [&soft[..], &["train.steps=10"]].concat();
+    runs.train("parts", &first);
+    let parts = runs.resumed("parts", &soft, Resume::Auto).run_dir;
+    assert_same_outcome(&whole, &parts, 20, "resumed");
+    // A further addition would have to act where the first does.
+    let one = runs.train("one", &["adapter.active=soft", "low_rank.rank=2", "train.steps=1"]);
+    let model = format!("model.path={:?}", checkpoint(&one.run_dir, 1).display().to_string());
+    let error = runs.error("more", &[&*model, "prefix.tokens=2"], Resume::Never);
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("act otherwise"), "{error}");
+    let [train, _] = write_counting_lines(&runs, false);
+    let ids = ["task.name=ids", &*train, "adapter.active=soft", "low_rank.rank=2"];
+    let error = runs.error("tokens", &ids, Resume::Never);
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("no example has a soft input"), "{error}");
 }

@@ -154,3 +154,42 @@ fn a_trained_checkpoint_is_exported_both_ways() {
         }
     }
 }
+
+/// An adapter that acts where the input is soft thinks as it was trained, and is its bare base
+/// for tokens.
+#[test]
+fn an_adapter_of_soft_inputs_is_the_base_until_it_thinks() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["adapter.active=soft", "low_rank.rank=2", "train.lr=0.1"];
+    let checkpoint = checkpoint(folder.path(), &settings).display().to_string();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let base = path("base");
+    std::fs::create_dir(&base).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(format!("{checkpoint}/{file}"), format!("{base}/{file}")).unwrap();
+    }
+    let soft = std::fs::read_to_string(format!("{checkpoint}/soft_config.toml")).unwrap();
+    assert!(soft.contains("[adapter]\nactive = \"soft\""), "{soft}");
+    let over = ["--model", &base, "--adapter", &checkpoint];
+    let score =
+        |model: &[&str]| stdout(&[&["score", "--json", "--ids", "1,6,7,8"], model].concat());
+    assert_eq!(score(&over), score(&["--model", &base]), "tokens alone");
+    let generate = |model: &[&str], settings: &[&str]| {
+        let prompt = ["generate", "--prompt-ids", "1,6,7", "--json", "generate.max_new=4"];
+        stdout(&[&prompt[..], model, settings].concat())
+    };
+    let hard = ["soft.mode=hard", "soft.temperature=0"];
+    assert_eq!(generate(&over, &hard), generate(&["--model", &base], &hard));
+    let thought = generate(&over, &[]);
+    assert_ne!(thought, generate(&["--model", &base], &[]));
+    assert_eq!(thought, generate(&["--model", &checkpoint], &[]));
+    let new = path("new");
+    for refused in [["export", "peft", &checkpoint, &new], ["export", "hf", &checkpoint, &new]] {
+        let (code, stderr) = failure(&refused);
+        assert!(code == 4 && stderr.contains("soft alone"), "{refused:?}: {stderr}");
+    }
+    let lora = ["--model", &fixture("base"), "--adapter", &fixture("lora")];
+    let words = ["generate", "--prompt-ids", "3", "adapter.active=soft"];
+    let (code, stderr) = failure(&[&words[..], &lora].concat());
+    assert!(code == 2 && stderr.contains("was trained to act everywhere"), "{stderr}");
+}

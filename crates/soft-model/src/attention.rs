@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
+use crate::active::Reach;
 use crate::adapter::Projection;
 use crate::dropout::{PassDropout, Site};
 use crate::kv_cache::{Columns, KvCache, LayerCache};
@@ -24,6 +25,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) branch_dropout: Option<&'a PassDropout>,
     /// What weight-decomposed branches divide by, where the cache brings it.
     pub(crate) norms: Option<Arc<ColumnNorms>>,
+    /// Where the additions act.
+    pub(crate) reach: Reach,
+    /// First slots, of a prefix, that no column of the pass sees.
+    pub(crate) unseen: usize,
 }
 
 /// Multi-head attention with `n_kv_heads` key/value heads, each serving a group of query heads.
@@ -54,10 +59,10 @@ pub(crate) struct Prefix {
 }
 
 impl Prefix {
-    /// The prefix as the first slots of a cache of `batch` rows.
-    pub(crate) fn expand(&self, batch: usize) -> LayerCache {
+    /// The prefix as the first slots of a cache of one row.
+    pub(crate) fn slots(&self) -> LayerCache {
         let one = |x: Tensor<3>| x.unsqueeze::<4>();
-        LayerCache { keys: one(self.keys.val()), values: one(self.values.val()) }.expand(batch)
+        LayerCache { keys: one(self.keys.val()), values: one(self.values.val()) }
     }
 }
 
@@ -86,7 +91,7 @@ impl Attention {
             Some(rotation) => (rotation.apply(query), rotation.apply(key)),
             None => (query, key),
         };
-        let all = cache.append(layer, key, value);
+        let all = cache.append(layer, key, value).skip(pass.unseen);
 
         // The heads of a group are more queries of the same key/value head: nothing is repeated.
         let group = n_heads / n_kv_heads;

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use soft_core::{Distribution, host_values};
 
 use crate::Error;
+use crate::active::Cells;
 use crate::decoder::manner;
 use crate::generate::{GenerateOptions, check_prompts, check_tags};
 use crate::kv_cache::KvCache;
@@ -120,8 +121,8 @@ pub fn beam_search(
     let mut logits = search.head.logits(hidden);
     for step in 0..options.max_new {
         let next = search.step(logits, step);
-        let Some(next) = next.filter(|_| step + 1 < options.max_new) else { break };
-        logits = search.feed(next);
+        let Some((next, soft)) = next.filter(|_| step + 1 < options.max_new) else { break };
+        logits = search.feed(next, &soft);
     }
     Ok(search.finish())
 }
@@ -157,8 +158,9 @@ struct Parts {
 }
 
 impl Search<'_> {
-    /// Replaces the live beams by their best children; returns what these feed, if any is left.
-    fn step(&mut self, logits: Tensor<2>, step: usize) -> Option<Tensor<2>> {
+    /// Replaces the live beams by their best children; returns what these feed and which of it is
+    /// soft, if any is left.
+    fn step(&mut self, logits: Tensor<2>, step: usize) -> Option<(Tensor<2>, Vec<bool>)> {
         let logits = self.penalized(logits);
         let believed = [true, false].map(|thinks| self.believe(&logits, thinks));
         let mut children: Vec<Vec<Child>> = self.found.iter().map(|_| Vec::new()).collect();
@@ -186,10 +188,11 @@ impl Search<'_> {
             return None;
         }
         let next = self.next_embeds(&kept, &believed);
+        let soft = kept.iter().map(|child| child.soft).collect();
         let parents: Vec<usize> = kept.iter().map(|child| child.parent).collect();
         self.cache = self.cache.select(&parents);
         self.live = kept.into_iter().map(|child| child.beam).collect();
-        Some(next)
+        Some((next, soft))
     }
 
     fn penalized(&self, logits: Tensor<2>) -> Tensor<2> {
@@ -317,7 +320,7 @@ impl Search<'_> {
         beam.tally.thoughts += usize::from(thinks);
         beam.tally.soft += usize::from(soft);
         let token = beam.ids[beam.ids.len() - 1];
-        let max_positions = self.model.config().max_positions - self.model.prefix_len();
+        let max_positions = self.model.config().max_positions - self.model.taken_positions();
         let stop = match stops {
             _ if self.options.eos_ids.contains(&token) => Some(Stop::Eos),
             None if beam.ids.len() > max_positions => Some(Stop::MaxPositions),
@@ -354,11 +357,13 @@ impl Search<'_> {
         where_rows(&soft, hard, mixture)
     }
 
-    fn feed(&mut self, next: Tensor<2>) -> Tensor<2> {
+    fn feed(&mut self, next: Tensor<2>, soft: &[bool]) -> Tensor<2> {
         let [rows, d_model] = next.dims();
         let real = vec![vec![true]; rows];
+        let soft: Vec<Vec<bool>> = soft.iter().map(|&soft| vec![soft]).collect();
         let embeds = next.reshape([rows, 1, d_model]);
-        let hidden = self.model.forward(embeds, &real, &mut self.cache, None);
+        let cells = Cells { real: &real, soft: Some(&soft) };
+        let hidden = self.model.forward_cells(embeds, cells, &mut self.cache, None);
         self.head.logits(hidden)
     }
 

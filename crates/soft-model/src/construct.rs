@@ -141,6 +141,7 @@ impl<S: TensorSource> Builder<'_, S> {
             token_rows: None,
             config: config.clone(),
             rope: Transformer::rope_of(config),
+            active: crate::Active::Always,
         })
     }
 

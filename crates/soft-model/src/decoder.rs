@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use soft_core::{Distribution, NoiseKey};
 
+use crate::active::Cells;
 use crate::gate::{Gate, Opening};
 use crate::generate::{GenerateOptions, Observe};
 use crate::geometry::Norms;
@@ -372,7 +373,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn advance(&mut self, choice: &Choice, step: usize, observe: Observe<'_>) {
-        let max_positions = self.model.config().max_positions - self.model.prefix_len();
+        let max_positions = self.model.config().max_positions - self.model.taken_positions();
         for (row, state) in self.rows.iter_mut().enumerate() {
             if state.stop.is_some() {
                 continue;
@@ -404,8 +405,11 @@ impl<'a> Decoder<'a> {
     pub(crate) fn feed(&mut self, next: Tensor<2>) -> Tensor<2> {
         let [batch, d_model] = next.dims();
         let real: Vec<Vec<bool>> = self.rows.iter().map(|row| vec![row.stop.is_none()]).collect();
+        let is_soft = |row: &Row| row.stop.is_none() && row.modes.last() == Some(&Mode::Soft);
+        let soft: Vec<Vec<bool>> = self.rows.iter().map(|row| vec![is_soft(row)]).collect();
         let embeds = next.reshape([batch, 1, d_model]);
-        let hidden = self.model.forward(embeds, &real, &mut self.cache, None);
+        let cells = Cells { real: &real, soft: Some(&soft) };
+        let hidden = self.model.forward_cells(embeds, cells, &mut self.cache, None);
         self.logits(hidden)
     }
 

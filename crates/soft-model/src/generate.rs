@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use soft_core::SoftPipeline;
 
+use crate::active::Cells;
 use crate::decoder::Decoder;
 use crate::gate::Gate;
 use crate::record::{Generation, Mode, SoftInput, StepRecord};
@@ -125,7 +126,7 @@ pub(crate) fn check_prompts(
             return Err(Error::Settings(format!("prompt {row} has no tokens")));
         }
         model.check_ids(prompt)?;
-        let (len, prefix_len) = (prompt.len() + inputs.len(), model.prefix_len());
+        let (len, prefix_len) = (prompt.len() + inputs.len(), model.taken_positions());
         if len + prefix_len > max_positions {
             return Err(Error::PromptTooLong { len, prefix_len, max_positions });
         }
@@ -157,8 +158,13 @@ pub(crate) fn check_tags(model: &Transformer, options: &GenerateOptions) -> Resu
 pub fn replay(model: &Transformer, prompt: &[u32], inputs: &[SoftInput]) -> Tensor<2> {
     let embedding = model.embedding();
     let d_model = embedding.dims()[1];
-    let prompt = model.embed(prompt, 1);
+    let given = model.embed(prompt, 1);
     let fed = inputs.iter().map(|input| input.mix(&embedding).reshape([1, 1, d_model]));
-    let embeds = Tensor::cat(std::iter::once(prompt).chain(fed).collect(), 1);
-    model.logits(embeds)
+    let embeds = Tensor::cat(std::iter::once(given).chain(fed).collect(), 1);
+    let flags = prompt.iter().map(|_| false).chain(inputs.iter().map(SoftInput::is_soft));
+    let soft = [flags.collect::<Vec<bool>>()];
+    let real = [vec![true; soft[0].len()]];
+    let cells = Cells { real: &real, soft: Some(&soft) };
+    let hidden = model.forward_cells(embeds, cells, &mut model.new_cache(1), None);
+    model.output_head().logits(hidden)
 }

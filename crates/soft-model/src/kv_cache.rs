@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use crate::active::Reach;
 use crate::linear::ColumnNorms;
 use crate::packing::Packing;
 
@@ -22,6 +23,18 @@ impl LayerCache {
             x.expand([batch, n_kv_heads, slots, head_dim])
         };
         Self { keys: rows(self.keys), values: rows(self.values) }
+    }
+
+    /// All but the first slots.
+    pub(crate) fn skip(self, first: usize) -> Self {
+        if first == 0 {
+            return self;
+        }
+        let rest = |x: Tensor<4>| {
+            let slots = x.dims()[2];
+            x.narrow(2, first, slots - first)
+        };
+        Self { keys: rest(self.keys), values: rest(self.values) }
     }
 }
 
@@ -52,6 +65,8 @@ pub(crate) struct Columns {
     /// Slots of the learned prefix, which every sequence sees.
     prefix_len: usize,
     packing: Option<Arc<Packing>>,
+    /// Which new columns see the prefix, where not all of them do.
+    prefix_seen: Option<Vec<Vec<bool>>>,
 }
 
 impl KvCache {
@@ -136,7 +151,8 @@ impl KvCache {
             }
             positions.push(at);
         }
-        Columns { positions, key_positions: self.rows.clone(), start, prefix_len, packing }
+        let key_positions = self.rows.clone();
+        Columns { positions, key_positions, start, prefix_len, packing, prefix_seen: None }
     }
 
     /// Appends a layer's keys and values for the columns registered by [`Self::extend`] and
@@ -258,6 +274,27 @@ impl Columns {
         packing.sequence(row, slot - self.prefix_len) as usize == self.sequence(row, column)
     }
 
+    /// Hides the learned prefix from the columns that additions do not reach. Where it is nobody's
+    /// its slots are left out: attention is then that of the bare base to the bit. Returns how many
+    /// slots were left out.
+    pub(crate) fn limit_prefix(&mut self, reach: &Reach) -> usize {
+        match reach {
+            Reach::Everywhere => 0,
+            Reach::At { flags, .. } => {
+                self.prefix_seen = Some(flags.clone());
+                0
+            }
+            Reach::Nowhere => {
+                let left_out = std::mem::take(&mut self.prefix_len);
+                self.start -= left_out;
+                for slots in &mut self.key_positions {
+                    slots.drain(..left_out);
+                }
+                left_out
+            }
+        }
+    }
+
     /// Additive attention mask, 0 where a query sees a slot and minus infinity elsewhere, with the
     /// queries of a group of heads one after another; `None` when everything is visible.
     ///
@@ -274,8 +311,11 @@ impl Columns {
         let seq = self.positions[0].len();
         let slots = self.key_positions[0].len();
         let same = |rows: &[Vec<Option<u32>>]| rows.windows(2).all(|pair| pair[0] == pair[1]);
-        let shared = self.packing.is_none() && same(&self.key_positions);
-        let rows = if shared { 1 } else { self.key_positions.len() };
+        let same_rows = |seen: &Vec<Vec<bool>>| seen.windows(2).all(|pair| pair[0] == pair[1]);
+        let alike = self.packing.is_none()
+            && same(&self.key_positions)
+            && self.prefix_seen.as_ref().is_none_or(same_rows);
+        let rows = if alike { 1 } else { self.key_positions.len() };
         let mut mask = Vec::with_capacity(rows * seq * slots);
         let mut everything = true;
         for row in 0..rows {
@@ -299,6 +339,10 @@ impl Columns {
         let own = self.start + column;
         if slot == own {
             return true;
+        }
+        let hidden = |seen: &Vec<Vec<bool>>| !seen[row][column];
+        if slot < self.prefix_len && self.prefix_seen.as_ref().is_some_and(hidden) {
+            return false;
         }
         let Some(key) = self.key_positions[row][slot] else { return false };
         let query = self.positions[row][column];

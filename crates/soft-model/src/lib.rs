@@ -9,6 +9,7 @@
 //! embedding, stop) -> [`StepRecord`].
 #![deny(missing_docs)]
 
+mod active;
 mod adapter;
 mod attention;
 mod beam;
@@ -50,6 +51,7 @@ mod tokenizer;
 mod transformer;
 mod weights;
 
+pub use active::{Active, Cells};
 pub use adapter::{Difference, LowRankSpec, PeftAdapter, TARGETS, Targets, probe_ids};
 pub use beam::{BeamKind, BeamOptions, Beams, beam_search};
 pub use chat_template::{ChatTemplate, Message};

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::active::Reach;
 use crate::adapter::Projection;
 use crate::attention::Pass;
 use crate::dropout::Site;
@@ -110,11 +111,16 @@ impl Linear {
         }
     }
 
+    /// The branch corrects the rows that the pass's reach names, and leaves the others as they are
+    /// without it.
+    ///
     /// # Shapes
     /// - x: `[rows, d_in]`, a row for each column of the pass
     /// - output: `[rows, d_out]`
     pub(crate) fn forward(&self, x: Tensor<2>, at: At<'_>) -> Tensor<2> {
-        let branch = self.low_rank.as_ref().filter(|branch| branch.enabled);
+        let nowhere = matches!(at.pass.reach, Reach::Nowhere);
+        let acts = |branch: &&LowRank| branch.enabled && !nowhere;
+        let branch = self.low_rank.as_ref().filter(acts);
         let gain = branch.and_then(|branch| {
             let magnitude = branch.magnitude.as_ref()?.val();
             let taken = at.pass.norms.as_ref().and_then(|norms| norms.of(at.layer, at.projection));
@@ -126,10 +132,18 @@ impl Linear {
             Some(bias) => y + bias.val(),
             None => y,
         };
-        match (correction, gain) {
-            (None, _) => biased(y),
-            (Some(correction), None) => biased(y) + correction,
-            (Some(correction), Some(gain)) => biased((y + correction) * gain),
+        let Some(correction) = correction else { return biased(y) };
+        let changed = |y: Tensor<2>| match gain {
+            None => biased(y) + correction,
+            Some(gain) => biased((y + correction) * gain),
+        };
+        match &at.pass.reach {
+            Reach::At { rows, .. } => {
+                let bare = biased(y.clone());
+                let shape = bare.dims();
+                bare.mask_where(rows.clone().expand(shape), changed(y))
+            }
+            Reach::Everywhere | Reach::Nowhere => changed(y),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::capped_file::{read_capped, read_capped_text};
 use crate::config::ModelConfig;
 use crate::gguf::Gguf;
 use crate::hub_cache;
-use crate::{ChatTemplate, Error, Message, Tokenizer, Weights};
+use crate::{Active, ChatTemplate, Error, Message, Tokenizer, Weights};
 
 mod write;
 
@@ -122,8 +122,13 @@ impl ModelFiles {
 
     /// Positions that are left for tokens: a learned prefix or prompt takes some of its own.
     pub fn context(&self) -> usize {
-        let taken = self.additions.as_ref().map_or(0, Additions::positions);
+        let taken = self.additions.as_ref().map_or(0, Additions::taken_positions);
         self.config.max_positions.saturating_sub(taken)
+    }
+
+    /// Where what lies beside the base acts; `None` where there is nothing.
+    pub fn active(&self) -> Option<Active> {
+        self.additions.as_ref().map(|additions| additions.active)
     }
 
     /// Parameters of what lies beside the base: low-rank branches, a prefix or a prompt.

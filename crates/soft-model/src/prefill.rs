@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::active::Cells;
 use crate::kv_cache::KvCache;
 use crate::record::SoftInput;
 use crate::transformer::Transformer;
@@ -25,7 +26,7 @@ pub(crate) fn prefill(
     let embedding = model.embedding();
     let [batch, d_model] = after_prompts.dims();
     let mut embeds = Vec::with_capacity(batch);
-    let mut real = Vec::with_capacity(batch);
+    let (mut real, mut soft) = (Vec::with_capacity(batch), Vec::with_capacity(batch));
     for inputs in inputs {
         let padding = longest - inputs.len();
         let mut row: Vec<Tensor<2>> = inputs.iter().map(|input| input.mix(&embedding)).collect();
@@ -34,8 +35,11 @@ pub(crate) fn prefill(
         }
         embeds.push(Tensor::cat(row, 0).reshape([1, longest, d_model]));
         real.push((0..longest).map(|column| column >= padding).collect::<Vec<bool>>());
+        let flags = inputs.iter().map(SoftInput::is_soft);
+        soft.push(std::iter::repeat_n(false, padding).chain(flags).collect::<Vec<bool>>());
     }
-    let hidden = model.forward(Tensor::cat(embeds, 0), &real, cache, None);
+    let cells = Cells { real: &real, soft: Some(&soft) };
+    let hidden = model.forward_cells(Tensor::cat(embeds, 0), cells, cache, None);
     let after_inputs = last_column(hidden, batch);
     // A row without inputs goes on from its prompt.
     let bare: Vec<bool> = inputs.iter().map(Vec::is_empty).collect();

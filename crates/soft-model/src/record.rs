@@ -19,7 +19,9 @@ pub enum Mode {
 /// One input of a sequence, as a value that can be fed again.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SoftInput {
-    /// Tokens and their weights; a hard token is one id with weight 1.
+    /// A hard token.
+    Token(u32),
+    /// Tokens and their weights: a mixture, of one token too.
     Tokens(Vec<(u32, f64)>),
     /// A weight for every token of the vocabulary.
     Dense(Vec<f64>),
@@ -30,7 +32,12 @@ pub enum SoftInput {
 impl SoftInput {
     /// A hard token.
     pub fn token(id: u32) -> Self {
-        Self::Tokens(vec![(id, 1.0)])
+        Self::Token(id)
+    }
+
+    /// Whether it stands for a position that was fed softly: anything but a hard token.
+    pub fn is_soft(&self) -> bool {
+        !matches!(self, Self::Token(_))
     }
 
     /// Each row of a distribution as a value; waits for the device.
@@ -49,6 +56,7 @@ impl SoftInput {
     /// are not so many.
     pub fn heaviest(&self, skip: usize) -> Option<u32> {
         match self {
+            Self::Token(id) => (skip == 0).then_some(*id),
             Self::Tokens(entries) => {
                 let mut entries = entries.clone();
                 entries.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -71,6 +79,7 @@ impl SoftInput {
             Self::Vector(values) => {
                 return soft_core::float_tensor(values.clone(), [1, values.len()], &device, dtype);
             }
+            Self::Token(id) => Distribution::one_hot(&[*id], embedding),
             Self::Tokens(entries) => {
                 let ids: Vec<u32> = entries.iter().map(|entry| entry.0).collect();
                 let weights = entries.iter().map(|entry| entry.1).collect();

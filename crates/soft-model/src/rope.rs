@@ -29,8 +29,18 @@ impl Rope {
         Self { frequencies }
     }
 
+    /// The rotation back by `by` positions.
+    pub(crate) fn back<const D: usize>(&self, by: u32, like: &Tensor<D>) -> Rotation {
+        let Rotation { cos, sin } = self.rotation(&[vec![by]], like);
+        Rotation { cos, sin: -sin }
+    }
+
     /// The rotation at `positions[row][column]`; rows that are all the same are computed once.
-    pub(crate) fn rotation(&self, positions: &[Vec<u32>], like: &Tensor<2>) -> Rotation {
+    pub(crate) fn rotation<const D: usize>(
+        &self,
+        positions: &[Vec<u32>],
+        like: &Tensor<D>,
+    ) -> Rotation {
         let shared = positions.windows(2).all(|pair| pair[0] == pair[1]);
         let rows = if shared { &positions[..1] } else { positions };
         let angles: Vec<f64> = rows

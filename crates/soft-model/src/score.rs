@@ -24,13 +24,14 @@ pub struct Score {
 const LOGITS: usize = 64;
 const TOP: usize = 5;
 
-/// Scores token ids.
+/// Scores token ids, all of them hard inputs: what is added to a base for soft inputs alone does
+/// not act.
 ///
 /// # Errors
 /// No ids, an id outside the vocabulary, or more ids than positions.
 pub fn score(model: &Transformer, token_ids: &[u32]) -> Result<Score, Error> {
     let len = token_ids.len();
-    let (prefix_len, max_positions) = (model.prefix_len(), model.config().max_positions);
+    let (prefix_len, max_positions) = (model.taken_positions(), model.config().max_positions);
     if len == 0 {
         return Err(Error::Settings("there are no tokens to score".to_owned()));
     }

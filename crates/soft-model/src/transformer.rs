@@ -6,11 +6,12 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Tensor};
 use soft_core::int_tensor;
 
+use crate::active::{Active, Cells, Reach};
 use crate::attention::{Pass, Prefix};
 use crate::block::Block;
 use crate::config::{ModelConfig, Positions};
 use crate::dropout::{Dropout, Site};
-use crate::kv_cache::KvCache;
+use crate::kv_cache::{KvCache, LayerCache};
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::rope::Rope;
@@ -40,6 +41,9 @@ pub struct Transformer {
     pub(crate) config: ModelConfig,
     #[module(skip)]
     pub(crate) rope: Option<Rope>,
+    /// Where the low-rank branches, the prefix or the prompt act.
+    #[module(skip)]
+    pub(crate) active: Active,
 }
 
 /// The matrix that turns hidden states into logits, taken once for a pass or a recurrence: a
@@ -146,30 +150,41 @@ impl Transformer {
     pub fn new_cache(&self, batch: usize) -> KvCache {
         let mut cache = KvCache::new(self.blocks.len(), batch);
         cache.norms = self.column_norms();
-        let prefixes: Vec<&Prefix> =
-            self.blocks.iter().filter_map(|block| block.attention.prefix.as_ref()).collect();
-        if !prefixes.is_empty() {
-            cache.set_prefix(prefixes.iter().map(|prefix| prefix.expand(batch)).collect());
-        }
+        let prefixes = self.blocks.iter().filter_map(|block| block.attention.prefix.as_ref());
+        let mut slots: Vec<LayerCache> = prefixes.map(Prefix::slots).collect();
         if let Some(prompt) = &self.prompt {
             let [tokens, _] = prompt.dims();
             let mut one = KvCache::new(self.blocks.len(), 1);
             one.norms = cache.norms.clone();
-            self.forward(prompt.val().unsqueeze::<3>(), &[vec![true; tokens]], &mut one, None);
-            cache.set_prefix(one.layers.into_iter().flatten().map(|l| l.expand(batch)).collect());
+            let all = [vec![true; tokens]];
+            // A prompt is an addition itself.
+            let cells = Cells { real: &all, soft: Some(&all) };
+            self.forward_cells(prompt.val().unsqueeze::<3>(), cells, &mut one, None);
+            slots = one.layers.into_iter().flatten().collect();
+        }
+        if !slots.is_empty() {
+            let slots = slots.into_iter().map(|layer| self.before_the_start(layer).expand(batch));
+            cache.set_prefix(slots.collect());
         }
         cache
     }
 
-    /// Hidden states of new columns, whose keys and values are added to the cache.
-    ///
-    /// # Shapes
-    /// - embeds: `[batch, seq, d_model]`
-    /// - real: `[batch][seq]`, false where a column is padding in that row
-    /// - output: `[batch * seq, d_model]`, ready for [`OutputHead::logits`]
+    /// A prefix as tokens from position 0 on see it: where its own positions are not taken from
+    /// them, its keys are turned back by its length.
+    fn before_the_start(&self, slots: LayerCache) -> LayerCache {
+        match (&self.rope, self.active) {
+            (Some(rope), Active::Soft) => {
+                let back = rope.back(slots.keys.dims()[2] as u32, &slots.keys);
+                LayerCache { keys: back.apply(slots.keys), ..slots }
+            }
+            _ => slots,
+        }
+    }
+
+    /// [`Self::forward_cells`] where every input is a token.
     ///
     /// # Panics
-    /// If `real` or the cache do not match the batch.
+    /// As there.
     pub fn forward(
         &self,
         embeds: Tensor<3>,
@@ -177,51 +192,72 @@ impl Transformer {
         cache: &mut KvCache,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
-        let [batch, seq, d_model] = embeds.dims();
-        let x = embeds.reshape([batch * seq, d_model]);
-        self.forward_blocks(0..self.blocks.len(), x, real, cache, dropout)
+        self.forward_cells(embeds, Cells::hard(real), cache, dropout)
     }
 
-    /// A part of [`Self::forward`]: some of the blocks, the first with what is added to the
+    /// Hidden states of new columns, whose keys and values are added to the cache.
+    ///
+    /// # Shapes
+    /// - embeds: `[batch, seq, d_model]`
+    /// - cells: which columns are padding in a row, and which are soft
+    /// - output: `[batch * seq, d_model]`, ready for [`OutputHead::logits`]
+    ///
+    /// # Panics
+    /// If the cells or the cache do not match the batch.
+    pub fn forward_cells(
+        &self,
+        embeds: Tensor<3>,
+        cells: Cells<'_>,
+        cache: &mut KvCache,
+        dropout: Option<&Dropout>,
+    ) -> Tensor<2> {
+        let [batch, seq, d_model] = embeds.dims();
+        let x = embeds.reshape([batch * seq, d_model]);
+        self.forward_blocks(0..self.blocks.len(), x, cells, cache, dropout)
+    }
+
+    /// A part of [`Self::forward_cells`]: some of the blocks, the first with what is added to the
     /// embeddings before it, the last with the final norm. The parts one after another are the
     /// whole; each registers the new columns in the cache that it is given, so that either all get
     /// fresh caches of their own, or there is one part.
     ///
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, the embeddings or the output of the part before
-    /// - real: `[batch][seq]`, false where a column is padding in that row
+    /// - cells: which columns are padding in a row, and which are soft
     /// - output: as x
     ///
     /// # Panics
-    /// If `real` or the cache do not match the batch.
+    /// If the cells or the cache do not match the batch.
     pub fn forward_blocks(
         &self,
         blocks: Range<usize>,
         mut x: Tensor<2>,
-        real: &[Vec<bool>],
+        cells: Cells<'_>,
         cache: &mut KvCache,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
-        let [cells, _] = x.dims();
-        let (batch, seq) = (real.len(), real.first().map_or(0, Vec::len));
-        assert!(
-            batch * seq == cells && real.iter().all(|row| row.len() == seq),
-            "one flag a column"
-        );
-        let columns = cache.extend(real);
+        let [rows, _] = x.dims();
+        let (batch, seq) = (cells.real.len(), cells.real.first().map_or(0, Vec::len));
+        cells.check([batch, seq]);
+        assert_eq!(batch * seq, rows, "one row of x a cell");
+        let reach = Reach::of(self.active, cells, &self.device());
+        let mut columns = cache.extend(cells.real);
+        let places = self.places(&columns.positions, cache.prefix_len());
+        let unseen = columns.limit_prefix(&reach);
         let group = self.config.n_heads / self.config.n_kv_heads;
-        let rotation = self.rope.as_ref().map(|rope| rope.rotation(&columns.positions, &x));
+        let rotation = self.rope.as_ref().map(|rope| rope.rotation(&places, &x));
         let mask = columns.mask(group, self.config.sliding_window, &x);
         let branch_dropout = dropout.map(|dropout| dropout.over(&columns));
         let branch_dropout = branch_dropout.as_ref();
         let dropout = branch_dropout.filter(|dropout| dropout.rate > 0.0);
         let norms = cache.norms.clone();
-        let pass = Pass { columns: &columns, mask, rotation, dropout, branch_dropout, norms };
+        let columns = &columns;
+        let pass = Pass { columns, mask, rotation, dropout, branch_dropout, norms, reach, unseen };
 
         if blocks.start == 0 {
             if let Some(table) = &self.positions {
-                let places: Vec<u32> = columns.positions.iter().flatten().copied().collect();
-                x = x + table.val().select(0, int_tensor(&places, [cells], &self.device()));
+                let places: Vec<u32> = places.into_iter().flatten().collect();
+                x = x + table.val().select(0, int_tensor(&places, [rows], &self.device()));
             }
             if let Some(dropout) = dropout {
                 x = dropout.features(x, &columns.positions, Site::Embedding);
@@ -231,6 +267,17 @@ impl Transformer {
             x = self.blocks[layer].forward(x, layer, cache, &pass);
         }
         if blocks.end < self.blocks.len() { x } else { self.final_norm.forward(x) }
+    }
+
+    /// Where columns stand in the base, given their positions after the slots of a prefix.
+    fn places(&self, positions: &[Vec<u32>], prefix_len: usize) -> Vec<Vec<u32>> {
+        let taken = match self.active {
+            Active::Always => 0,
+            Active::Soft => prefix_len as u32,
+        };
+        // Padding before the first token stands where that does.
+        let of_row = |row: &Vec<u32>| row.iter().map(|&p| p.saturating_sub(taken)).collect();
+        positions.iter().map(of_row).collect()
     }
 
     /// Feeds token ids in chunks of columns, each when it is asked for, so that a long prompt

@@ -137,6 +137,14 @@ impl Batch {
         cells.map(|(row, column)| of(row, column)).collect()
     }
 
+    /// Which columns of each row are fed with a mixture: `[row][column]`.
+    pub fn soft(&self, columns: Range<usize>) -> Vec<Vec<bool>> {
+        let is_soft = |place: Place| self.examples[place.row].soft[place.position];
+        let soft = |row, column| self.place_at(row, column).is_some_and(is_soft);
+        let of = |row| columns.clone().map(|column| soft(row, column)).collect();
+        (0..self.tensor_rows()).map(of).collect()
+    }
+
     /// Places with a mixture as input, in the given columns, row by row.
     pub fn soft_inputs(&self, columns: Range<usize>) -> Vec<Place> {
         let mut places = self.fed_in(columns);

@@ -8,7 +8,7 @@ use soft_model::{
 };
 
 use crate::Error;
-use crate::config::{Config, GateKind, Preset, SearchKind, SpanKind};
+use crate::config::{Active, Config, GateKind, Preset, SearchKind, SpanKind};
 
 /// Entries of `top` and `fed` in a recorded step.
 const TOP: usize = 10;
@@ -62,8 +62,16 @@ impl Decoding {
     /// How `config` decodes with this model; nothing is recorded yet.
     ///
     /// # Errors
-    /// A tag that the tokenizer does not have as one token, where several are not accepted.
+    /// A tag that the tokenizer does not have as one token, where several are not accepted, or an
+    /// adapter that acts everywhere where `adapter.active` is "soft".
     pub fn new(config: &Config, files: &ModelFiles) -> Result<Self, Error> {
+        if config.adapter.active == Active::Soft
+            && files.active() == Some(soft_model::Active::Always)
+        {
+            let report = "`adapter.active` is \"soft\" and the adapter was trained to act \
+                          everywhere; expected \"always\", or an adapter that was trained so";
+            return Err(Error::Config { report: report.into() });
+        }
         Self::with_tokens(config, files.tokenizer.as_ref(), &files.generation.eos_ids)
     }
 

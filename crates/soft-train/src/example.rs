@@ -19,7 +19,7 @@ pub enum Truth {
 }
 
 /// CRC-32 of everything in the examples: training may only go on with the data it began with.
-pub(crate) fn checksum(examples: &[Example]) -> u32 {
+pub(crate) fn checksum<'a>(examples: impl IntoIterator<Item = &'a Example>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for example in examples {
         crc.update(&(example.len() as u64).to_le_bytes());

@@ -1,9 +1,10 @@
 //! The examples of a run, cut into the micro-batches of each optimizer step.
 
 use soft_core::{Schedule, SoftPipeline};
+use soft_model::Feedback;
 
 use crate::batch::Batch;
-use crate::config::{Config, Estimator, GuidanceOver, RolloutKind, RolloutPlan};
+use crate::config::{Config, Curriculum, Estimator, GuidanceOver, RolloutKind, RolloutPlan};
 use crate::data::Sampler;
 use crate::error::Error;
 use crate::example::Example;
@@ -17,8 +18,9 @@ const LOCATE_EVERY: usize = 10;
 /// Random access to the steps of a run: step i is the same however the run got there.
 #[derive(Debug)]
 pub(crate) struct StepFeed {
-    examples: Vec<Example>,
-    sampler: Sampler,
+    /// The examples of each stage of the curriculum, in the order in which they are drawn.
+    stages: Vec<(Vec<Example>, Sampler)>,
+    curriculum: Curriculum,
     micro_batch: usize,
     grad_accum: usize,
     /// Columns of a packed row; 0 where every example has a row of its own.
@@ -32,22 +34,27 @@ pub(crate) struct StepFeed {
 }
 
 impl StepFeed {
-    /// The feed of a configuration over `examples`.
+    /// The feed of a configuration over the examples of each stage of its curriculum; there is one
+    /// stage where it has none.
     ///
     /// # Errors
-    /// No example, or pipeline settings out of range.
+    /// A stage without examples, or pipeline settings out of range.
     pub(crate) fn new(
         config: &Config,
-        examples: Vec<Example>,
+        stages: Vec<Vec<Example>>,
         plan: RolloutPlan,
     ) -> Result<Self, Error> {
-        if examples.is_empty() {
+        if stages.iter().any(Vec::is_empty) {
             return Err(Error::Data { report: "there is no example to train on".into() });
         }
         let train = &config.train;
+        let sampled = |examples: Vec<Example>| {
+            let sampler = Sampler::new(examples.len(), config.run.seed);
+            (examples, sampler)
+        };
         Ok(Self {
-            sampler: Sampler::new(examples.len(), config.run.seed),
-            examples,
+            stages: stages.into_iter().map(sampled).collect(),
+            curriculum: config.curriculum.clone(),
             micro_batch: train.micro_batch,
             grad_accum: train.grad_accum,
             pack: config.data.pack,
@@ -58,6 +65,7 @@ impl StepFeed {
             sweeps: config.guidance.over == GuidanceOver::Position,
             context: StepContext {
                 pipeline: SoftPipeline::new(config.soft.pipeline())?,
+                feedback: config.soft.feedback(),
                 form: config.guidance.form.into(),
                 seed: config.run.seed,
                 dropout: config.model.dropout,
@@ -88,18 +96,35 @@ impl StepFeed {
         self.plan.kind_at(step) == RolloutKind::Teacher
     }
 
+    /// Whether what soft positions are fed is made of tokens.
+    pub(crate) fn feeds_mixtures(&self) -> bool {
+        self.context.feedback == Feedback::Mixture
+    }
+
+    /// The stage of the curriculum at a step, where there is one.
+    pub(crate) fn stage(&self, step: usize) -> Option<usize> {
+        self.curriculum.is_on().then(|| self.curriculum.stage_at(step, self.stages.len()))
+    }
+
+    /// Whether the optimizer begins anew at a step.
+    pub(crate) fn resets_at(&self, step: usize) -> bool {
+        self.curriculum.resets_at(step, self.stages.len())
+    }
+
     /// The micro-batches of a step, counted from 0; all know the totals of the whole step.
     pub(crate) fn step(&mut self, step: usize) -> Vec<MicroBatch> {
         let first = (step * self.rows_per_step()) as u64;
         // A recurrence steps through soft positions: those of examples in one row would take turns.
         let packs = self.pack > 0 && self.plan.kind_at(step) != RolloutKind::Sequential;
+        let stage = self.stage(step).unwrap_or(0);
+        let (examples, sampler) = &mut self.stages[stage];
         let batches: Vec<Batch> = (0..self.grad_accum)
             .map(|micro_step| {
                 let start = micro_step * self.micro_batch;
                 let rows = start..start + self.micro_batch;
                 let example = |row| {
-                    let index = self.sampler.index_at(first + row as u64);
-                    self.examples[index].clone()
+                    let index = sampler.index_at(first + row as u64);
+                    examples[index].clone()
                 };
                 let examples = rows.clone().map(example).collect();
                 let batch = Batch::with_rows(examples, rows.map(|row| row as u32).collect());

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{DType, ExecutionError, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use soft_core::Schedule;
@@ -76,6 +76,8 @@ pub(crate) mod metric_name {
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     pub(crate) save_optimizer: bool,
+    /// Asks for an optimizer that has seen nothing before the next update.
+    pub(crate) reset_optimizer: bool,
     pub(crate) optimizer: Option<OptimizerRecord>,
     pub(crate) grad_norm: f64,
 }
@@ -100,6 +102,8 @@ pub(crate) struct Setup {
     pub(crate) clip: f64,
     /// Precision of the passes.
     pub(crate) precision: Precision,
+    /// What a fresh optimizer is made of.
+    pub(crate) optimizer: AdamWConfig,
     pub(crate) exchange: Mutex<Exchange>,
 }
 
@@ -185,6 +189,9 @@ impl TrainStep for SoftLearner {
         }
         if setup.clip > 0.0 && exchange.grad_norm > setup.clip {
             scale(&self, &mut grads, setup.clip / exchange.grad_norm);
+        }
+        if std::mem::take(&mut exchange.reset_optimizer) {
+            *optim = setup.optimizer.init();
         }
         let updated = optim.step(lr_module, self, grads);
         if exchange.save_optimizer {
@@ -283,6 +290,7 @@ mod tests {
             entropy_beta: Schedule::constant(0.0),
             clip,
             precision: Precision::F32,
+            optimizer: AdamWConfig::new(),
             exchange: Mutex::default(),
         };
         SoftLearner::new(model, setup)

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, FloatDType};
 
-use crate::config::{Arm, Config, Loader, Precision, Resolved, TaskName};
+use crate::config::{Arm, Config, Cut, FeedKind, Loader, Precision, Resolved, TaskName};
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
@@ -65,7 +65,13 @@ pub struct Trained {
 /// What is learned.
 pub(crate) enum Problem {
     Mnns(Box<Mnns>),
-    Examples { train: Vec<Example>, valid: Vec<Example> },
+    Examples {
+        /// Those of the last stage of a curriculum, where there is one.
+        train: Vec<Example>,
+        valid: Vec<Example>,
+        /// Those of the stages before it.
+        earlier: Vec<Vec<Example>>,
+    },
 }
 
 impl Problem {
@@ -73,21 +79,32 @@ impl Problem {
         match config.task.name {
             TaskName::Mnns => {
                 let task = Mnns::new(config.task.digits, config.task.digit_max)?;
-                model::check_fits(&task, model::limits(config)?)?;
+                model::check_fits(&task, config, model::limits(config)?)?;
                 Ok(Self::Mnns(Box::new(task)))
             }
             TaskName::Ids => {
                 let limits = model::limits(config)?;
-                Self::read(config, &Reader::new(&config.data, TaskName::Ids, limits, None))
+                let reader = Reader::new(&config.data, TaskName::Ids, limits, None);
+                let (train, valid) = Self::read(config, &reader, true)?;
+                Ok(Self::Examples { train, valid, earlier: Vec::new() })
             }
             TaskName::Text => {
                 let limits = model::limits(config)?;
                 let files = model::files(config)?;
-                let encoder = model::text_encoder(config, &files)?;
-                let reader = Reader::new(&config.data, TaskName::Text, limits, Some(&encoder));
-                let problem = Self::read(config, &reader)?;
-                encoder.notes().iter().for_each(|note| eprintln!("note: {note}"));
-                Ok(problem)
+                let mut encoder = model::text_encoder(config, &files)?;
+                let (mut earlier, mut stage) = (Vec::new(), 0);
+                loop {
+                    encoder.set_cut(config.curriculum.cut(stage));
+                    let reader = Reader::new(&config.data, TaskName::Text, limits, Some(&encoder));
+                    let (train, valid) = Self::read(config, &reader, stage == 0)?;
+                    stage += 1;
+                    // The first reading has seen how long the reasonings are.
+                    if stage == config.curriculum.count(encoder.longest_reasoning()) {
+                        encoder.notes().iter().for_each(|note| eprintln!("note: {note}"));
+                        return Ok(Self::Examples { train, valid, earlier });
+                    }
+                    earlier.push(train);
+                }
             }
             TaskName::None => Err(Error::Config {
                 report: "`task.name` is \"none\"; expected a task to train on".into(),
@@ -95,28 +112,58 @@ impl Problem {
         }
     }
 
-    fn examples(&self, arm: Arm) -> Result<Vec<Example>, Error> {
+    /// Number of stages of the curriculum; 1 without one.
+    fn num_stages(&self, config: &Config) -> usize {
         match self {
-            Self::Mnns(task) => {
-                task.train().iter().map(|problem| task.example(arm, problem)).collect()
-            }
-            Self::Examples { train, .. } => Ok(train.clone()),
+            Self::Mnns(task) => config.curriculum.count(task.digits() - 1),
+            Self::Examples { earlier, .. } => earlier.len() + 1,
         }
     }
 
-    /// The examples of `data.train` and `data.valid`.
-    fn read(config: &Config, reader: &Reader<'_>) -> Result<Self, Error> {
+    /// What the curriculum has made of the reasoning that a model saw last, after `steps` steps.
+    fn cut_after(&self, config: &Config, steps: usize) -> Option<Cut> {
+        config.curriculum.cut_after(steps, self.num_stages(config))
+    }
+
+    /// The examples of each stage.
+    fn stages(&self, config: &Config, arm: Arm) -> Result<Vec<Vec<Example>>, Error> {
+        match self {
+            Self::Mnns(task) => {
+                let of_stage = |stage| {
+                    let cut = config.curriculum.cut(stage);
+                    let example = |problem| match cut {
+                        Some(cut) => task.cut_example(problem, cut),
+                        None => task.example(arm, problem),
+                    };
+                    task.train().iter().map(example).collect()
+                };
+                (0..self.num_stages(config)).map(of_stage).collect()
+            }
+            Self::Examples { train, earlier, .. } => {
+                Ok(earlier.iter().chain([train]).cloned().collect())
+            }
+        }
+    }
+
+    /// The examples of `data.train` and `data.valid`; `tells` says whether remarks are printed.
+    fn read(
+        config: &Config,
+        reader: &Reader<'_>,
+        tells: bool,
+    ) -> Result<(Vec<Example>, Vec<Example>), Error> {
         let read = |files: &[String]| -> Result<Vec<Example>, Error> {
             if files.is_empty() {
                 return Ok(Vec::new());
             }
             let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
             let (examples, remarks) = reader.read(&paths)?;
-            remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
+            if tells {
+                remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
+            }
             Ok(examples)
         };
         let (train, valid) = (&config.data.train, &config.data.valid);
-        Ok(Self::Examples { train: read(train.as_slice())?, valid: read(valid.as_slice())? })
+        Ok((read(train.as_slice())?, read(valid.as_slice())?))
     }
 }
 
@@ -133,7 +180,9 @@ fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
     resolved.require_training()?;
     soft_core::SoftPipeline::new(resolved.config.soft.pipeline())?;
     forgetting::PlainText::open(&resolved.config)?;
-    Problem::open(&resolved.config)
+    let problem = Problem::open(&resolved.config)?;
+    model::check_active(&resolved.config, &problem)?;
+    Ok(problem)
 }
 
 /// Trains every arm of a configuration in turn and compares them.
@@ -306,7 +355,9 @@ fn table(
     results.table(&Context {
         baseline: Some(baseline),
         published_source: PUBLISHED_SOURCE.to_owned(),
-        published_budget: Some((PUBLISHED_STEPS, PUBLISHED_BATCH)),
+        // How long the published model that feeds hidden states was trained is not said.
+        published_budget: (config.soft.feed != FeedKind::Hidden)
+            .then_some((PUBLISHED_STEPS, PUBLISHED_BATCH)),
         run_dir: run_dir.path().display().to_string(),
         next,
     })

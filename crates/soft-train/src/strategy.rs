@@ -42,8 +42,9 @@ pub(crate) struct Done {
     pub(crate) seconds: f64,
 }
 
-/// Figures on held-out data; none where there is no such data.
-pub(crate) type Evaluate = Box<dyn FnMut(&Transformer) -> Result<Vec<HeldOut>, Error> + Send>;
+/// Figures on held-out data of a model after so many steps; none where there is no such data.
+pub(crate) type Evaluate =
+    Box<dyn FnMut(&Transformer, usize) -> Result<Vec<HeldOut>, Error> + Send>;
 
 /// Continues held-out prompts after so many steps, and records what comes.
 pub(crate) type Sample = Box<dyn FnMut(usize, &Transformer) -> Result<(), Error> + Send>;
@@ -214,7 +215,7 @@ impl Steps<'_> {
                 self.sample(done.steps, learner)?;
             }
             let held_out = match evaluates {
-                true => (self.job.evaluate)(&learner.model().model.valid())?,
+                true => (self.job.evaluate)(&learner.model().model.valid(), done.steps)?,
                 false => Vec::new(),
             };
             let seconds = (done.seconds - before.seconds).max(1e-9);
@@ -232,7 +233,7 @@ impl Steps<'_> {
     /// What is measured on held-out data before the first step, into a file of its own: the record
     /// has one object a step.
     fn report_start(&mut self, path: &Path, model: &Transformer) -> Result<(), Error> {
-        let figures = (self.job.evaluate)(model)?;
+        let figures = (self.job.evaluate)(model, 0)?;
         if figures.is_empty() {
             return Ok(());
         }
@@ -281,6 +282,7 @@ impl Steps<'_> {
         let stopping = self.should_stop();
         let saves = saves || stopping;
         model.setup.exchange().save_optimizer = saves;
+        model.setup.exchange().reset_optimizer = self.job.feed.resets_at(step);
         let setup = model.setup.clone();
         // The learner must hold the only handle of each parameter, or the update copies it.
         drop(model);
@@ -342,6 +344,9 @@ impl Steps<'_> {
             line["mixture/norm"] = norm.into();
             line["mixture/distance"] = distance.into();
         }
+        if let Some(stage) = job.feed.stage(done.steps - 1) {
+            line["curriculum/stage"] = stage.into();
+        }
         if job.has_answers {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();
         }
@@ -352,7 +357,9 @@ impl Steps<'_> {
         if let Some(events) = &mut job.events {
             events.write(done.steps as u64, &line)?;
         }
-        let strayed = located.zip(figures.token_norms).and_then(|(at, norms)| strayed(at, norms));
+        // Hidden states are no mixtures, and need not lie near the tokens.
+        let mixed = located.filter(|_| job.feed.feeds_mixtures());
+        let strayed = mixed.zip(figures.token_norms).and_then(|(at, norms)| strayed(at, norms));
         if let (false, Some(warning)) = (self.warned, strayed) {
             self.warned = true;
             say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));

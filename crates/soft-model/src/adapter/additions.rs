@@ -11,7 +11,7 @@ use super::peft_files::{self, ADAPTER_CONFIG};
 use crate::attention::Prefix;
 use crate::config::ModelConfig;
 use crate::linear::BranchSettings;
-use crate::{Error, ModelFiles, Transformer, Weights};
+use crate::{Active, Error, ModelFiles, Transformer, Weights};
 
 /// What was added to a frozen base, checked against it; no value is read yet.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Additions {
     pub(super) branches: Vec<Branch>,
     pub(super) prefix_tokens: usize,
     pub(super) prompt_tokens: usize,
+    /// Where they act.
+    pub(crate) active: Active,
     pub(super) names: Names,
     pub(super) values: Weights,
 }
@@ -66,9 +68,17 @@ impl Additions {
         })
     }
 
-    /// Positions of a prefix or prompt.
-    pub(crate) fn positions(&self) -> usize {
+    /// Slots of a prefix or prompt.
+    fn slots(&self) -> usize {
         self.prefix_tokens + self.prompt_tokens
+    }
+
+    /// Positions that a prefix or prompt takes from the tokens.
+    pub(crate) fn taken_positions(&self) -> usize {
+        match self.active {
+            Active::Always => self.slots(),
+            Active::Soft => 0,
+        }
     }
 
     /// Number of values in all tensors.
@@ -82,10 +92,10 @@ impl Additions {
         if low_rank && !self.branches.is_empty() {
             return Some(super::already_there("low-rank branches", "low_rank.rank"));
         }
-        if prefix && self.positions() > 0 {
+        if prefix && self.slots() > 0 {
             return Some(super::already_there("a prefix or prompt", "prefix.tokens"));
         }
-        (prompt && self.positions() > 0)
+        (prompt && self.slots() > 0)
             .then(|| super::already_there("a prefix or prompt", "prompt.tokens"))
     }
 
@@ -161,7 +171,7 @@ impl Transformer {
         if let Some(error) = self.has_conflict(additions) {
             return Err(error);
         }
-        let mut model = self.with_frozen_base();
+        let mut model = self.with_frozen_base().with_active(additions.active);
         let (device, dtype) = (model.device(), model.dtype());
         let config = model.config.clone();
         for branch in &additions.branches {
@@ -217,7 +227,16 @@ impl Transformer {
         if !additions.branches.is_empty() && self.num_low_rank() > 0 {
             return Some(one_of("low-rank branches"));
         }
-        (additions.positions() > 0 && self.prefix_len() > 0).then(|| one_of("a prefix or prompt"))
+        let others = self.num_low_rank() > 0 || self.prefix_len() > 0;
+        if others && self.active != additions.active {
+            return Some(Error::Adapter(format!(
+                "what the model has already acts {}, the adapter {}: both must act at the same \
+                 positions",
+                self.active.in_words(),
+                additions.active.in_words()
+            )));
+        }
+        (additions.slots() > 0 && self.prefix_len() > 0).then(|| one_of("a prefix or prompt"))
     }
 }
 

@@ -4,7 +4,7 @@ use burn::module::Param;
 use soft_core::{NoiseKey, Place, host_values, uniform_stream};
 
 use super::Projection;
-use crate::{Error, ModelConfig, Transformer};
+use crate::{Active, Error, ModelConfig, Transformer};
 
 /// How far the logits of two models lie apart on some sequences.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -33,7 +33,8 @@ impl Transformer {
     /// the learned norms with DoRA. The sum is made in the precision of the weights.
     ///
     /// # Errors
-    /// A model without branches, or with a prefix or prompt: those are positions, not weights.
+    /// A model without branches, with a prefix or prompt (those are positions, not weights), or
+    /// whose branches act where the input is soft alone.
     pub fn merged(mut self) -> Result<Self, Error> {
         let learned = match (self.kv_prefix_len(), self.prompt_len()) {
             (0, 0) => None,
@@ -48,6 +49,11 @@ impl Transformer {
         }
         if self.num_low_rank() == 0 {
             let problem = "there is no low-rank branch to merge; expected an adapter with some";
+            return Err(Error::Adapter(problem.to_owned()));
+        }
+        if self.active == Active::Soft {
+            let problem = "the low-rank branches act where the input is soft alone, and a merged \
+                           matrix would act everywhere; keep the adapter as it is";
             return Err(Error::Adapter(problem.to_owned()));
         }
         for block in &mut self.blocks {

@@ -13,7 +13,7 @@ use crate::capped_file::read_capped;
 use crate::config::ModelConfig;
 use crate::linear::BranchSettings;
 use crate::weights::save_safetensors;
-use crate::{Error, NamedTensor, Transformer, Weights};
+use crate::{Active, Error, NamedTensor, Transformer, Weights};
 
 #[cfg(test)]
 #[cfg(feature = "flex")]
@@ -48,6 +48,9 @@ struct Description {
     prefix_tokens: usize,
     #[serde(default)]
     prompt_tokens: usize,
+    /// Absent where it is everywhere.
+    #[serde(default, skip_serializing_if = "Active::is_always")]
+    active: Active,
 }
 
 impl Additions {
@@ -74,19 +77,19 @@ impl Additions {
             .map_err(|error| Error::format(&path, FORMAT, error.to_string()))?;
         let branches = branches(&description, config)
             .map_err(|problem| Error::format(&path, FORMAT, problem))?;
-        let Description { prefix_tokens, prompt_tokens, .. } = description;
+        let Description { prefix_tokens, prompt_tokens, active, .. } = description;
         let values = Weights::open_file(&values)?;
         let expected = expected(&branches, prefix_tokens, prompt_tokens, config);
         values.compare(expected, |name, tensor| format!("{name} {:?}", tensor.shape))?;
         let names = Names::Own;
-        Ok(Some(Self { branches, prefix_tokens, prompt_tokens, names, values }))
+        Ok(Some(Self { branches, prefix_tokens, prompt_tokens, active, names, values }))
     }
 }
 
 /// The branches of a description, which is checked against the base.
 fn branches(description: &Description, config: &ModelConfig) -> Result<Vec<Branch>, String> {
-    let Description { rank, alpha, targets, dropout, rslora, dora, prefix_tokens, prompt_tokens } =
-        description;
+    let Description { rank, alpha, targets, dropout, rslora, dora, .. } = description;
+    let Description { prefix_tokens, prompt_tokens, .. } = description;
     if (*rank > 0) == targets.is_empty() || (*rank == 0 && prefix_tokens + prompt_tokens == 0) {
         return Err(format!(
             "found `rank` {rank} with {} `targets` and `prefix_tokens` {prefix_tokens}, expected a \
@@ -178,6 +181,7 @@ impl Transformer {
             targets: targets(&branches, self.config.n_layers),
             prefix_tokens: self.kv_prefix_len(),
             prompt_tokens: self.prompt_len(),
+            active: self.active,
             ..Description::default()
         };
         if let Some(Branch { rank, settings, dora, .. }) = branches.first() {

@@ -10,7 +10,7 @@ use super::peft_config::{self, Kind};
 use crate::capped_file::read_capped;
 use crate::config::{Family, ModelConfig};
 use crate::weights::save_safetensors;
-use crate::{Error, NamedTensor, Transformer, Weights};
+use crate::{Active, Error, NamedTensor, Transformer, Weights};
 
 #[cfg(test)]
 #[cfg(feature = "flex")]
@@ -84,7 +84,8 @@ pub(super) fn read(
         Kind::Prompt { tokens } => (Vec::new(), 0, tokens),
     };
     let names = Names::Peft;
-    Ok((Additions { branches, prefix_tokens, prompt_tokens, names, values }, base_model))
+    let active = Active::Always;
+    Ok((Additions { branches, prefix_tokens, prompt_tokens, active, names, values }, base_model))
 }
 
 /// Names and shapes of the tensors that a description asks for.
@@ -153,8 +154,8 @@ impl Transformer {
     ///
     /// # Errors
     /// A model with nothing added, or with what one PEFT adapter cannot say: branches beside a
-    /// prefix or prompt, and LoRA on GPT-2, whose input projections PEFT has fused. A file that
-    /// cannot be written.
+    /// prefix or prompt, additions that act where the input is soft alone, and LoRA on GPT-2, whose
+    /// input projections PEFT has fused. A file that cannot be written.
     pub fn save_peft(&self, folder: &Path, base_model: &str) -> Result<(), Error> {
         let config = &self.config;
         let (kind, tensors) = self.as_peft()?;
@@ -170,6 +171,12 @@ impl Transformer {
         let branches = self.branches();
         let own = self.addition_tensors();
         let refused = |problem: &str| Err(Error::Adapter(problem.to_owned()));
+        if self.active == Active::Soft && !own.is_empty() {
+            return refused(
+                "PEFT has no adapter that acts where the input is soft alone: it would act \
+                 everywhere; keep the checkpoint as it is",
+            );
+        }
         match (branches.is_empty(), self.kv_prefix_len(), self.prompt_len()) {
             (true, 0, 0) => refused("the model has nothing added to its base: there is no adapter"),
             (false, 0, 0) if config.family == Family::Gpt2 => refused(

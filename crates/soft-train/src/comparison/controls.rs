@@ -56,12 +56,14 @@ pub(crate) fn changed(
             out.push(input.clone());
             continue;
         }
-        let token = |id: Option<u32>| id.map_or_else(|| input.clone(), SoftInput::token);
+        // It is a soft input all the same: what acts on those alone goes on acting.
+        let alone = |id| SoftInput::Tokens(vec![(id, 1.0)]);
+        let token = |id: Option<u32>| id.map_or_else(|| input.clone(), alone);
         match control {
             Control::Delete => {}
             Control::Top => out.push(token(input.heaviest(0))),
             Control::Second => out.push(token(input.heaviest(1).or(input.heaviest(0)))),
-            Control::Pause => out.push(SoftInput::token(source.pause)),
+            Control::Pause => out.push(alone(source.pause)),
             Control::Shuffle => match others.is_empty() {
                 true => out.push(input.clone()),
                 false => out.push(others[soft % others.len()].clone()),
@@ -107,7 +109,7 @@ mod tests {
         let source =
             Source { embedding: &embedding, other: &other, pause: 4, seed: 1, question: 7 };
         let of = |control| changed(control, &own, &source);
-        let token = SoftInput::token;
+        let token = |id| SoftInput::Tokens(vec![(id, 1.0)]);
         assert_eq!(of(Control::Delete), std::slice::from_ref(&tag));
         assert_eq!(of(Control::Top), [token(0), token(2), tag.clone()]);
         assert_eq!(of(Control::Second), [token(1), token(1), tag.clone()]);
@@ -123,7 +125,7 @@ mod tests {
         }
         assert_ne!(noisy[0], noisy[1]);
         assert_eq!(noisy, of(Control::Noise), "the same noise each time");
-        let alone = [(SoftInput::token(2), true), (tag.clone(), false)];
+        let alone = [(token(2), true), (tag.clone(), false)];
         let gone = changed(Control::Delete, &alone, &source);
         assert_eq!(gone, std::slice::from_ref(&tag), "a mixture of one token is soft all the same");
     }

@@ -83,7 +83,7 @@ choice! {
         Prompt = "prompt",
         /// One `{"messages": [{"role": "user", "content": ".."}, ..]}` a line.
         Messages = "messages",
-        /// One `{"question": "..", "reasoning": "..", "answer": ".."}` a line; the reasoning stands between the tags of `think`.
+        /// One `{"question": "..", "reasoning": "..", "answer": ".."}` a line; the reasoning stands between the tags of `think`, and may be a list of steps, which become its lines.
         Reasoning = "reasoning",
     }
 }
@@ -227,7 +227,7 @@ choice! {
         Samples = "samples",
         /// The mixture, moved away from its likeliest token the more even its weights are (SeLaR).
         Contrast = "contrast",
-        /// The last hidden state in place of a mixture, for models trained so (Coconut). In generation only.
+        /// The last hidden state in place of a mixture, for models trained so (Coconut). In training it needs the rollout "sequential" and no guidance.
         Hidden = "hidden",
     }
 }
@@ -319,6 +319,17 @@ choice! {
         First = "first",
         /// What lies between `think.open` and `think.close`, which are fed hard.
         Tags = "tags",
+    }
+}
+
+choice! {
+    /// Where what is added to a frozen base acts.
+    Active {
+        /// At every position.
+        #[default]
+        Always = "always",
+        /// Where the input is soft, as the signal of soft mode: branches correct those positions alone, and a prefix or prompt is seen by them alone. Everywhere else the model is its bare base. Such additions cannot be merged, nor exported to PEFT.
+        Soft = "soft",
     }
 }
 

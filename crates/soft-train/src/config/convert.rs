@@ -8,11 +8,11 @@ use soft_model::{
 };
 
 use super::choices::{
-    EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind, NormMatch,
-    ScheduleForm, Stage,
+    Active, EntropyOf, EstimatorKind, FeedKind, GuidanceForm, Mode, ModelFamily, NoiseKind,
+    NormMatch, ScheduleForm, Stage,
 };
 use super::sections::{
-    Estimator, Guidance, LowRank, Model, Objective, Prefix, Prompt, Soft, Train,
+    Config, Estimator, Guidance, LowRank, Model, Objective, Prefix, Prompt, Soft, Train,
 };
 
 impl Soft {
@@ -51,19 +51,24 @@ impl Soft {
         }
     }
 
+    /// What a soft position is fed.
+    #[must_use]
+    pub fn feedback(&self) -> Feedback {
+        match self.feed {
+            FeedKind::Hidden => Feedback::Hidden,
+            _ => Feedback::Mixture,
+        }
+    }
+
     /// How thoughts, or an answer, are decoded.
     ///
     /// # Errors
     /// Settings that the pipeline refuses.
     pub fn manner(&self) -> Result<Manner, soft_core::Error> {
-        let feedback = match self.feed {
-            FeedKind::Hidden => Feedback::Hidden,
-            _ => Feedback::Mixture,
-        };
         Ok(Manner {
             pipeline: SoftPipeline::new(self.pipeline())?,
             mode: self.mode.into(),
-            feedback,
+            feedback: self.feedback(),
             cold_stop: self.cold_stop(),
             repetition_penalty: self.repetition_penalty,
         })
@@ -74,6 +79,26 @@ impl Soft {
     pub fn cold_stop(&self) -> Option<ColdStop> {
         let (entropy, length) = (self.cold_stop_entropy, self.cold_stop_length);
         self.cold_stop.then_some(ColdStop { entropy, length })
+    }
+}
+
+impl From<Active> for soft_model::Active {
+    fn from(active: Active) -> Self {
+        match active {
+            Active::Always => Self::Always,
+            Active::Soft => Self::Soft,
+        }
+    }
+}
+
+impl Config {
+    /// Positions that a new prefix or prompt takes from the tokens.
+    #[must_use]
+    pub fn taken_positions(&self) -> usize {
+        match self.adapter.active {
+            Active::Always => self.prefix.tokens + self.prompt.tokens,
+            Active::Soft => 0,
+        }
     }
 }
 

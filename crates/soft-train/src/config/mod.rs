@@ -13,6 +13,7 @@
 
 mod choices;
 mod convert;
+mod curriculum_plan;
 mod error;
 mod fields;
 mod layer;
@@ -26,20 +27,23 @@ mod tests;
 mod validate;
 
 pub use choices::{
-    Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
-    GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
-    Paths, Precision, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage,
+    Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
+    GateKind, GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch,
+    Normalize, Paths, Precision, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs,
+    SpanKind, Stage,
     TaskName, TooLong, TrainOn,
 };
+pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
 pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
 pub use sections::{
-    Config, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective,
-    Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
+    Adapter, Config, Curriculum, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank,
+    Model, Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
 };
+pub(crate) use validate::adds;
 
 use serde::Deserialize;
 use toml::{Table, Value};

@@ -12,8 +12,12 @@ use super::choices::{
     SoftInputs, TaskName, TooLong, TrainOn,
 };
 
+mod adapter;
+mod curriculum;
 mod decoding;
 
+pub use adapter::Adapter;
+pub use curriculum::Curriculum;
 pub use decoding::{Gate, Generate, Search, Soft, Think};
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
@@ -34,6 +38,8 @@ pub struct Config {
     pub prefix: Prefix,
     /// Trained embeddings before the sequence, while the base stays frozen.
     pub prompt: Prompt,
+    /// What low-rank branches, a prefix and a prompt have in common.
+    pub adapter: Adapter,
     /// What is learned: a built-in task, token ids from files, or text from files.
     pub task: Task,
     /// Training and validation files.
@@ -52,6 +58,8 @@ pub struct Config {
     pub generate: Generate,
     /// How soft inputs are computed in training.
     pub rollout: Rollout,
+    /// Steps of reasoning that soft positions take the place of, one more in each stage (Coconut).
+    pub curriculum: Curriculum,
     /// How the gradient passes what is fed back in training.
     pub estimator: Estimator,
     /// Share of the truth in what is fed back in training.
@@ -74,6 +82,7 @@ impl Default for Config {
             low_rank: LowRank::default(),
             prefix: Prefix::default(),
             prompt: Prompt::default(),
+            adapter: Adapter::default(),
             task: Task::default(),
             data: Data::default(),
             soft: Soft::default(),
@@ -83,6 +92,7 @@ impl Default for Config {
             answer: Soft { mode: Mode::Hard, ..Soft::default() },
             generate: Generate::default(),
             rollout: Rollout::default(),
+            curriculum: Curriculum::default(),
             estimator: Estimator::default(),
             guidance: Guidance::default(),
             objective: Objective::default(),

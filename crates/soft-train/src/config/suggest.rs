@@ -82,7 +82,7 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 /// Sections and keys that are planned and not there yet.
-const LATER: &[&str] = &["adapter", "grpo", "guard"];
+const LATER: &[&str] = &["grpo", "guard"];
 
 /// What to write instead of a key that does not exist.
 pub(crate) fn for_key(unknown: &str) -> Option<String> {

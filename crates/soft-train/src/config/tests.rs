@@ -2,6 +2,7 @@
 
 mod laws;
 mod messages;
+mod thoughts;
 
 use super::{Config, ConfigError, Loader, Resolved};
 

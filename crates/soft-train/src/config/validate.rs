@@ -16,7 +16,11 @@ use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
+mod adapter;
+mod curriculum;
 mod full_width;
+
+pub(crate) use adapter::adds;
 
 type Place<'a> = &'a dyn Fn(&str) -> Origin;
 
@@ -40,6 +44,8 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(targets(config, place));
     found.extend(prefix_and_prompt(config, place));
+    found.extend(adapter::active(config, place));
+    found.extend(curriculum::curriculum(config, place));
     found.extend(task(config, place));
     found.extend(data_format(config, place));
     found.extend(samples(config, place));
@@ -236,10 +242,10 @@ fn noisy_beams(config: &Config, place: Place<'_>) -> Option<Found> {
 /// A thought that is begun without a tag.
 fn begun_thought(config: &Config, place: Place<'_>) -> Option<Found> {
     let think = &config.think;
-    let tagged = think.span == SpanKind::Tags && !think.open.is_empty();
+    let tagged = think.span != SpanKind::Everywhere && !think.open.is_empty();
     (think.begin && !tagged).then(|| {
         let message = format!(
-            "`think.begin` is true, `think.span` is {:?} and `think.open` is {:?}; expected \"tags\" and a tag to put after the prompt",
+            "`think.begin` is true, `think.span` is {:?} and `think.open` is {:?}; expected \"first\" or \"tags\", and a tag to put after the prompt",
             think.span.as_str(),
             think.open
         );
@@ -552,10 +558,11 @@ impl Resolved {
             let message = "`model.adapter` is set, which is for generation and evaluation; expected a model that holds it: `soft merge` makes one";
             problems.push(problem("model.adapter", message));
         }
-        if config.soft.feed == FeedKind::Hidden {
-            let message = "`soft.feed` is \"hidden\", which is for generation only; expected another feed in training";
-            problems.push(problem("soft.feed", message));
+        if let Some(message) = adapter::nothing_added(config) {
+            problems.push(problem("adapter.active", message));
         }
+        let hidden = curriculum::hidden(config);
+        problems.extend(hidden.iter().map(|(key, message)| problem(key, message)));
         ConfigError::check(problems)
     }
 }

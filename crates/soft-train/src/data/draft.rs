@@ -17,6 +17,8 @@ pub(super) struct Draft<'a> {
     ids: Vec<u32>,
     scored: Vec<bool>,
     soft: Vec<bool>,
+    /// Positions that nothing is known of.
+    blind: Vec<bool>,
     /// What the model is to write, without the tokens that end it.
     written: Vec<Range<usize>>,
     answer_from: Option<usize>,
@@ -43,6 +45,7 @@ impl<'a> Draft<'a> {
             ids: Vec::new(),
             scored: Vec::new(),
             soft: Vec::new(),
+            blind: Vec::new(),
             written: Vec::new(),
             answer_from: None,
             run: String::new(),
@@ -88,6 +91,15 @@ impl<'a> Draft<'a> {
         self.ids.extend(ids);
         self.scored.resize(len, piece != Piece::Given);
         self.soft.resize(len, piece == Piece::Thought);
+        self.blind.resize(len, false);
+    }
+
+    /// Adds soft positions of which nothing is known; `placeholder` is never looked up.
+    pub(super) fn blind_thought(&mut self, count: usize, placeholder: u32) {
+        self.tokens(&vec![placeholder; count], Piece::Thought);
+        let first = self.ids.len() - count;
+        self.scored[first..].fill(false);
+        self.blind[first..].fill(true);
     }
 
     /// What came since position `from` is what the model is to write.
@@ -104,7 +116,7 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self, data: &Data) -> Example {
         let len = self.ids.len();
         if data.train_on == TrainOn::All {
-            self.scored.fill(true);
+            self.scored.iter_mut().zip(&self.blind).for_each(|(scored, blind)| *scored = !blind);
         }
         let chosen = |first: usize| {
             let mut soft = vec![false; len];
@@ -125,7 +137,12 @@ impl<'a> Draft<'a> {
         let end = self.scored.iter().rposition(|&scored| scored).map_or(len, |last| last + 1);
         let mut example = Example {
             weight: self.scored.iter().map(|&scored| f32::from(u8::from(scored))).collect(),
-            truth: self.ids.iter().map(|&id| Truth::Token(id)).collect(),
+            truth: self
+                .ids
+                .iter()
+                .zip(&self.blind)
+                .map(|(&id, &blind)| if blind { Truth::None } else { Truth::Token(id) })
+                .collect(),
             input_ids: self.ids,
             soft,
             answer_from: self.answer_from,

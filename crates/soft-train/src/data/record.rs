@@ -18,8 +18,9 @@ pub(crate) enum Record {
     Prompt { prompt: String, completion: String },
     /// A conversation.
     Messages(Vec<Message>),
-    /// A question, the thought about it, and the answer.
-    Reasoning { question: String, reasoning: String, answer: String },
+    /// A question, the thought about it in steps, which are its text one after another, and the
+    /// answer.
+    Reasoning { question: String, steps: Vec<String>, answer: String },
 }
 
 /// The keys that a format needs.
@@ -74,7 +75,7 @@ impl Record {
             DataFormat::Messages => Self::Messages(messages(object)?),
             DataFormat::Reasoning => Self::Reasoning {
                 question: text("question")?,
-                reasoning: text("reasoning")?,
+                steps: steps(object)?,
                 answer: text("answer")?,
             },
             DataFormat::Text | DataFormat::Auto | DataFormat::Ids => Self::Text(text("text")?),
@@ -118,6 +119,44 @@ fn text(object: &Object<'_>, key: &str) -> Result<String, LineProblem> {
             Err(object.at(key, format!("`{key}` is {found}, expected text")))
         }
     }
+}
+
+/// The steps of a reasoning: the lines of a text, each with the line end after it and blank lines
+/// with the step before them, or the entries of a list, which become such lines.
+fn steps(object: &Object<'_>) -> Result<Vec<String>, LineProblem> {
+    let Some(Value::Array(entries)) = object.get("reasoning") else {
+        return match object.get("reasoning") {
+            Some(Value::String(text)) => Ok(lines(text)),
+            other => {
+                let found = other.map_or("missing", kind);
+                let problem = format!("`reasoning` is {found}, expected text, or a list of texts");
+                Err(object.at("reasoning", problem))
+            }
+        };
+    };
+    let mut steps = Vec::with_capacity(entries.len());
+    for (i, entry) in entries.iter().enumerate() {
+        let Value::String(step) = entry else {
+            let problem = format!("reasoning[{i}] is {}, expected text", kind(entry));
+            return Err(object.at("reasoning", problem));
+        };
+        let last = i + 1 == entries.len();
+        steps.push(if last { step.clone() } else { format!("{step}\n") });
+    }
+    Ok(steps)
+}
+
+fn lines(text: &str) -> Vec<String> {
+    let mut steps: Vec<String> = Vec::new();
+    for line in text.split_inclusive('\n') {
+        match steps.last_mut() {
+            Some(before) if line.trim().is_empty() || before.trim().is_empty() => {
+                before.push_str(line);
+            }
+            _ => steps.push(line.to_owned()),
+        }
+    }
+    steps
 }
 
 fn messages(object: &Object<'_>) -> Result<Vec<Message>, LineProblem> {

@@ -7,7 +7,7 @@ use soft_model::{ChatTemplate, Message, Tokenizer};
 use super::chat::{Chat, Part};
 use super::draft::{Draft, Piece};
 use super::record::Record;
-use crate::config::{Config, Data, DataFormat};
+use crate::config::{Config, Cut, Data, DataFormat};
 use crate::error::Error;
 use crate::example::Example;
 
@@ -26,6 +26,10 @@ pub struct TextEncoder<'a> {
     data: Data,
     notes: Vec<String>,
     saw_tags: Cell<bool>,
+    /// What a stage of a curriculum makes of a reasoning.
+    cut: Option<Cut>,
+    /// Most steps of a reasoning so far.
+    longest: Cell<usize>,
 }
 
 /// A tag of thoughts: its text and its tokens, which are the same wherever it stands, for it is
@@ -75,6 +79,8 @@ impl<'a> TextEncoder<'a> {
             data: config.data.clone(),
             notes: Vec::new(),
             saw_tags: Cell::new(false),
+            cut: None,
+            longest: Cell::new(0),
             chat,
         };
         encoder.notes = encoder.chat_notes(stop_ids);
@@ -111,6 +117,16 @@ impl<'a> TextEncoder<'a> {
             ));
         }
         notes
+    }
+
+    /// From now on reasonings are cut as in a stage of a curriculum, or left whole.
+    pub fn set_cut(&mut self, cut: Option<Cut>) {
+        self.cut = cut;
+    }
+
+    /// Most steps of the reasonings that were encoded so far.
+    pub fn longest_reasoning(&self) -> usize {
+        self.longest.get()
     }
 
     /// What a user should know about what was encoded so far, a sentence each.
@@ -173,11 +189,16 @@ impl<'a> TextEncoder<'a> {
                 Some(chat) => self.conversation(&mut draft, chat, messages),
                 None => Err("a conversation needs a chat template".into()),
             },
-            Record::Reasoning { question, reasoning, answer } => {
+            Record::Reasoning { question, steps, answer } => {
                 let question = format!("{question}{}", self.data.suffix);
-                self.reasoning(&mut draft, question, reasoning, answer)
+                self.reasoning(&mut draft, question, steps, answer)
             }
         };
+        if self.cut.is_some() && !matches!(record, Record::Reasoning { .. }) {
+            return Err("a curriculum needs the reasoning in steps: expected `question`, \
+                        `reasoning` and `answer`"
+                .into());
+        }
         built?;
         let example = draft.finish(&self.data);
         example.check_structure()?;
@@ -223,11 +244,14 @@ impl<'a> TextEncoder<'a> {
     }
 
     /// Question, opening tag | thought, closing tag, answer, end: what follows the bar is scored.
+    ///
+    /// In a stage of a curriculum the thought is soft positions of which nothing is known, which are
+    /// not scored, and the steps that they do not stand for are written before the answer.
     fn reasoning(
         &self,
         draft: &mut Draft<'_>,
         question: String,
-        reasoning: &str,
+        steps: &[String],
         answer: &str,
     ) -> Result<(), String> {
         self.saw_tags.set(true);
@@ -245,8 +269,21 @@ impl<'a> TextEncoder<'a> {
             draft.tokens(&self.open.ids, Piece::Given);
         }
         let from = draft.len();
-        add(draft, reasoning, Piece::Thought)?;
+        self.longest.set(self.longest.get().max(steps.len()));
+        let left = match self.cut {
+            None => {
+                add(draft, &steps.concat(), Piece::Thought)?;
+                String::new()
+            }
+            Some(cut) => {
+                draft.blind_thought(cut.soft, self.close.ids[0]);
+                steps[cut.steps.min(steps.len())..].concat()
+            }
+        };
         draft.tokens(&self.close.ids, Piece::Written);
+        if !left.trim().is_empty() {
+            add(draft, &format!("\n{}", left.trim_end()), Piece::Written)?;
+        }
         draft.answer_here();
         add(draft, "\n", Piece::Written)?;
         add(draft, answer, Piece::Written)?;

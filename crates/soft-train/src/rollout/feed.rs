@@ -89,6 +89,17 @@ impl<'a> Feed<'a> {
         mixtures
     }
 
+    /// Hidden states that are fed as they are (Coconut).
+    ///
+    /// # Shapes
+    /// - hidden: `[places, d_model]`, after the final norm
+    pub(crate) fn hidden(&self, hidden: Tensor<2>, places: &[Place]) -> Tensor<2> {
+        if self.context.locate {
+            self.observed.mixed(places, &hidden);
+        }
+        hidden
+    }
+
     /// Embeddings of `columns`, mixtures at `places` (row by row) and tokens elsewhere.
     ///
     /// # Shapes

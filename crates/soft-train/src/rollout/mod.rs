@@ -8,8 +8,9 @@ mod sequential;
 mod stages;
 
 use burn::optim::GradientsParams;
+use burn::tensor::{Gradients, Tensor};
 use soft_core::{Estimator, GuidanceForm, Schedule, SoftPipeline};
-use soft_model::{Dropout, Transformer};
+use soft_model::{Dropout, Feedback, Transformer};
 
 pub use observed::FedInputs;
 pub use parallel::Parallel;
@@ -24,6 +25,9 @@ use crate::objective::{BatchLoss, LossParts};
 pub struct StepContext {
     /// From logits to the distribution that is fed, the same object as in generation.
     pub pipeline: SoftPipeline,
+    /// What soft positions are fed: mixtures, or hidden states, which only [`Sequential`] can feed
+    /// and which know no estimator and no truth.
+    pub feedback: Feedback,
     /// How the gradient passes what is fed.
     pub estimator: Estimator,
     /// How truth enters it.
@@ -75,7 +79,7 @@ pub struct Differentiated {
 
 impl Differentiated {
     pub(crate) fn new(gradients: GradientsParams, parts: LossParts, fed: FedInputs) -> Self {
-        let read = |x: burn::tensor::Tensor<1>| soft_core::host_values(x.detach())[0];
+        let read = |x: Tensor<1>| soft_core::host_values(x.detach())[0];
         Self {
             gradients,
             loss: read(parts.loss),
@@ -85,6 +89,13 @@ impl Differentiated {
             fed,
         }
     }
+}
+
+/// Differentiates a scalar, though nothing that is trained may have gone into it: additions that
+/// act on soft inputs have no part in a run of tokens.
+pub(crate) fn backward(loss: Tensor<1>) -> Gradients {
+    let root = Tensor::zeros([1], (&loss.device(), loss.dtype())).require_grad();
+    (loss + root).backward()
 }
 
 /// A way to run a batch forward and backward. The model must be on an autodiff device.

@@ -6,10 +6,10 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_core::Distribution;
-use soft_model::{Dropout, Transformer};
+use soft_model::{Cells, Dropout, Feedback, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext, recompute};
+use super::{Differentiated, Rollout, StepContext, backward, recompute};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -39,6 +39,9 @@ impl Parallel {
     pub const TEACHER: Self = Self { passes: 1, grad_passes: 0 };
 
     /// Loss of the last pass; differentiable in the model where it is on an autodiff device.
+    ///
+    /// # Panics
+    /// If hidden states were to be fed.
     pub fn forward(
         &self,
         model: &Transformer,
@@ -62,6 +65,11 @@ impl Parallel {
 
     /// The passes that a batch needs: without a soft input one is as good as many.
     pub(super) fn plan(&self, run: &Run<'_>) -> Passes {
+        let feedback = run.feed.context.feedback;
+        assert!(
+            run.soft.is_empty() || feedback == Feedback::Mixture,
+            "hidden states are fed by the sequential rollout"
+        );
         let passes = if run.soft.is_empty() { 1 } else { self.passes };
         let with_gradient =
             if self.grad_passes == 0 { passes } else { self.grad_passes.min(passes) };
@@ -91,13 +99,13 @@ impl Rollout for Parallel {
             let hidden = run.predictions(self.last_hidden(&run, model));
             let mut reduced = GradientsAccumulator::new();
             let (gradient, parts) = of_head(model, loss, &hidden, &run, &mut reduced);
-            let grads = (hidden * gradient).sum().backward();
+            let grads = backward((hidden * gradient).sum());
             reduced.accumulate(model, GradientsParams::from_grads(grads, model));
             (reduced.grads(), parts)
         } else {
             let hidden = run.predictions(self.last_hidden(&run, model));
             let parts = loss.parts(model.output_head().logits(hidden), &run.scored);
-            (GradientsParams::from_grads(parts.loss.backward(), model), parts)
+            (GradientsParams::from_grads(backward(parts.loss.clone()), model), parts)
         };
         Differentiated::new(gradients, parts, feed.observed.sums(model))
     }
@@ -204,9 +212,10 @@ impl<'a> Run<'a> {
         x: Tensor<2>,
     ) -> Tensor<2> {
         let batch = self.feed.batch;
-        let real = batch.real(0..self.width);
+        let (real, soft) = (batch.real(0..self.width), batch.soft(0..self.width));
+        let cells = Cells { real: &real, soft: Some(&soft) };
         let mut cache = batch.cache(model);
-        model.forward_blocks(blocks, x, &real, &mut cache, self.dropout.as_ref())
+        model.forward_blocks(blocks, x, cells, &mut cache, self.dropout.as_ref())
     }
 
     /// What the next pass feeds after the hidden states of one.

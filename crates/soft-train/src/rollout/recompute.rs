@@ -5,7 +5,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_model::Transformer;
 
-use super::StepContext;
+use super::{StepContext, backward};
 use super::feed::Feed;
 use super::parallel::{Passes, Run, of_head};
 use crate::objective::{BatchLoss, LossParts};
@@ -72,14 +72,14 @@ pub(super) fn differentiate(
                 gradient
             }
         };
-        let mut grads = (output * gradient).sum().backward();
+        let mut grads = backward((output * gradient).sum());
         arrived = leaf.grad_remove(&mut grads).map(Tensor::from_inner);
         reduced.accumulate(model, GradientsParams::from_grads(grads, model));
     }
     let embeds = again.embeds(model, &first_fed);
     // The embeddings may all be frozen.
     if let Some(gradient) = arrived.filter(|_| embeds.is_tracked()) {
-        let grads = (embeds * gradient).sum().backward();
+        let grads = backward((embeds * gradient).sum());
         reduced.accumulate(model, GradientsParams::from_grads(grads, model));
     }
     (reduced.grads(), parts)

@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_core::at_least_f32;
-use soft_model::{Dropout, KvCache, OutputHead, Transformer};
+use soft_model::{Cells, Dropout, Feedback, KvCache, OutputHead, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext};
+use super::{Differentiated, Rollout, StepContext, backward};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -18,6 +18,9 @@ use crate::objective::{BatchLoss, LossParts};
 /// again from its recorded boundary (next mixtures, cache), its loss plus the inner products of
 /// its boundary outputs with the gradients that arrived for them is differentiated, and the
 /// gradients of its boundary inputs go to the segment before. The result is exact.
+///
+/// With [`Feedback::Hidden`] the hidden state before a soft position is fed in the place of a
+/// mixture, and everything else is the same (Coconut, arXiv:2412.06769).
 ///
 /// The last segment is not run twice, since nothing has to be known of what comes after it. Where
 /// the gradient is cut, what comes after a cut is a recurrence of its own: with `truncate` of at
@@ -110,12 +113,11 @@ impl Sequential {
             if scored.is_empty() {
                 continue;
             }
-            let logits = run.logits(span, hidden, &scored, &head);
+            let logits = run.logits(span, hidden.clone(), &scored, &head);
             parts = parts.plus(loss.parts(logits.clone(), &scored));
             if span + 1 < run.spans.len() {
-                let places = run.soft_places(span + 1);
-                let logits = rows_of(logits, &scored, &places);
-                next = Some(run.mixtures(logits, &places, model));
+                let of = |places: &[Place]| rows_of(logits, &scored, places);
+                next = Some(run.next_inputs(span, hidden, of, model));
             }
         }
         parts
@@ -205,7 +207,10 @@ impl<'a> Run<'a> {
         let Span { start, end } = self.spans[span];
         let places = if mixtures.is_some() { self.soft_places(span) } else { Vec::new() };
         let embeds = self.feed.embeds(model, start..end, &places, mixtures);
-        model.forward(embeds, &self.loss.batch.real(start..end), cache, self.dropout.as_ref())
+        let batch = self.loss.batch;
+        let (real, soft) = (batch.real(start..end), batch.soft(start..end));
+        let cells = Cells { real: &real, soft: Some(&soft) };
+        model.forward_cells(embeds, cells, cache, self.dropout.as_ref())
     }
 
     /// Places that a span predicts and that the loss needs; the soft places of the next span are
@@ -227,10 +232,27 @@ impl<'a> Run<'a> {
         head.logits(predictions(self.loss.batch, hidden, places, start..end))
     }
 
-    /// The mixtures of the soft places that follow a span: `[places, d_model]`.
-    fn mixtures(&self, logits: Tensor<2>, places: &[Place], model: &Transformer) -> Tensor<2> {
-        let fed = self.feed.distribution(logits, places);
-        self.feed.mixtures(model, fed, places)
+    /// What the soft places that follow a span are fed: `[places, d_model]`. `logits` gives those
+    /// of some places, where they are needed.
+    fn next_inputs(
+        &self,
+        span: usize,
+        hidden: Tensor<2>,
+        logits: impl FnOnce(&[Place]) -> Tensor<2>,
+        model: &Transformer,
+    ) -> Tensor<2> {
+        let places = self.soft_places(span + 1);
+        match self.feed.context.feedback {
+            Feedback::Mixture => {
+                let fed = self.feed.distribution(logits(&places), &places);
+                self.feed.mixtures(model, fed, &places)
+            }
+            Feedback::Hidden => {
+                let Span { start, end } = self.spans[span];
+                let hidden = predictions(self.loss.batch, hidden, &places, start..end);
+                self.feed.hidden(hidden, &places)
+            }
+        }
     }
 
     /// The recurrence up to the last of these segments without gradients, and what enters each.
@@ -248,9 +270,8 @@ impl<'a> Run<'a> {
             for segment in &segments[..segments.len() - 1] {
                 for span in segment.clone() {
                     let hidden = self.pass(&model, span, next.take(), &mut grown);
-                    let places = self.soft_places(span + 1);
-                    let logits = self.logits(span, hidden, &places, &head);
-                    next = Some(self.mixtures(logits, &places, &model));
+                    let of = |places: &[Place]| self.logits(span, hidden.clone(), places, &head);
+                    next = Some(self.next_inputs(span, hidden.clone(), of, &model));
                 }
                 boundaries.push(Some((next.clone(), grown.slots())));
             }
@@ -277,7 +298,7 @@ impl<'a> Run<'a> {
             if scored.is_empty() {
                 continue;
             }
-            let logits = self.logits(span, hidden, &scored, &head);
+            let logits = self.logits(span, hidden.clone(), &scored, &head);
             let own = self.loss.parts(logits.clone(), &scored);
             let own = LossParts {
                 loss: own.loss,
@@ -290,8 +311,8 @@ impl<'a> Run<'a> {
                 None => own,
             });
             if span + 1 < self.spans.len() {
-                let places = self.soft_places(span + 1);
-                next = Some(self.mixtures(rows_of(logits, &scored, &places), &places, model));
+                let of = |places: &[Place]| rows_of(logits, &scored, places);
+                next = Some(self.next_inputs(span, hidden, of, model));
             }
         }
         let own = parts.clone().map_or_else(
@@ -313,7 +334,7 @@ impl<'a> Run<'a> {
                 after,
             };
         };
-        let mut grads = total.backward();
+        let mut grads = backward(total);
         let before = Carried {
             mixtures: leaf.and_then(|leaf| leaf.grad_remove(&mut grads)),
             cache: earlier_gradients(leaves, &mut grads, start, carried),

@@ -18,9 +18,9 @@ use super::trained::rates;
 use super::{Problem, TrainOptions, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
-use crate::config::{Arm, Config, RolloutKind, RolloutPlan, TaskName};
+use crate::config::{Arm, Config, FeedKind, RolloutKind, RolloutPlan, TaskName};
 use crate::error::Error;
-use crate::evaluate::count_correct;
+use crate::evaluate::{Asking, count_correct};
 use crate::example::{Example, checksum};
 use crate::feed::StepFeed;
 use crate::learner::{Setup, SoftLearner, metric_name};
@@ -47,8 +47,8 @@ impl Training<'_> {
     pub(super) fn run(&self) -> Result<Vec<ArmResult>, Error> {
         let config = self.config;
         let device = self.device.clone().autodiff();
-        let examples = self.problem.examples(self.arm)?;
-        let data_crc32 = checksum(&examples);
+        let stages = self.problem.stages(config, self.arm)?;
+        let data_crc32 = checksum(stages.iter().flatten());
         let restored = checkpoint::restore(
             self.dir.path(),
             config,
@@ -74,16 +74,16 @@ impl Training<'_> {
         let (model, checkpoint, done) = if before.steps >= config.train.steps {
             (model.valid(), checkpoint, before)
         } else {
-            let adamw = AdamWConfig::new().with_weight_decay(config.train.weight_decay as f32);
-            let adamw = adamw.init();
+            let setup = self.setup()?;
+            let adamw = setup.optimizer.init();
             let optimizer = match optimizer {
                 Some(record) => adamw.load_record(record),
                 None => adamw,
             };
-            let learner = SoftLearner::new(model, self.setup()?);
+            let learner = SoftLearner::new(model, setup);
             let rates = rates(&learner.model, config, before.steps)?;
             let learner = Learner::new(learner, optimizer, rates);
-            self.fit(learner, self.job(examples, data_crc32, before)?)?
+            self.fit(learner, self.job(stages, data_crc32, before)?)?
         };
         self.results(&model, checkpoint.unwrap_or_default(), &done)
     }
@@ -97,6 +97,7 @@ impl Training<'_> {
             entropy_beta: self.config.objective.entropy_over(self.config.train.steps),
             clip: self.config.train.clip,
             precision: self.config.train.precision,
+            optimizer: AdamWConfig::new().with_weight_decay(self.config.train.weight_decay as f32),
             exchange: Mutex::default(),
         })
     }
@@ -182,7 +183,7 @@ impl Training<'_> {
         }
     }
 
-    fn job(&self, examples: Vec<Example>, data_crc32: u32, before: Done) -> Result<Job, Error> {
+    fn job(&self, stages: Vec<Vec<Example>>, data_crc32: u32, before: Done) -> Result<Job, Error> {
         let config = self.config;
         let run_dir = self.dir.path();
         let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
@@ -191,8 +192,8 @@ impl Training<'_> {
         });
         Ok(Job {
             sample,
-            has_answers: examples.iter().any(|example| example.answer_from.is_some()),
-            feed: StepFeed::new(config, examples, self.plan()?)?,
+            has_answers: stages.iter().flatten().any(|example| example.answer_from.is_some()),
+            feed: StepFeed::new(config, stages, self.plan()?)?,
             entropy_beta: config.objective.entropy_over(config.train.steps),
             before,
             steps: config.train.steps,
@@ -229,19 +230,24 @@ impl Training<'_> {
             Problem::Examples { valid, .. } => limited(valid, count).to_vec(),
         };
         let tokenizer = writer.tokenizer()?;
-        Samples::new(self.config, &writer.soft_config, &examples, tokenizer, self.dir).map(Some)
+        Samples::new(self.config, &writer.soft_configs, &examples, tokenizer, self.dir).map(Some)
     }
 
     /// What is measured while training: exact answers, or the cross-entropy of held-out rows.
     fn evaluation(&self) -> Result<Evaluate, Error> {
         let pipeline = SoftPipeline::new(self.config.soft.pipeline())?;
-        let (arm, seed, limit) = (self.arm, self.config.run.seed, self.config.eval.limit);
+        let (seed, limit) = (self.config.run.seed, self.config.eval.limit);
         match self.problem {
             Problem::Mnns(task) => {
                 let task = task.clone();
-                Ok(Box::new(move |model| {
+                let curriculum = self.config.curriculum.clone();
+                let stages = self.problem.num_stages(self.config);
+                let asking = self.asking(self.arm, 0)?;
+                Ok(Box::new(move |model, steps| {
                     let problems = limited(task.validation(), limit);
-                    let correct = count_correct(model, &task, problems, arm, &pipeline, seed)?;
+                    let cut = curriculum.cut_after(steps, stages);
+                    let asking = Asking { cut, ..asking.clone() };
+                    let correct = count_correct(model, &task, problems, &asking)?;
                     let value = correct as f64 / problems.len() as f64;
                     let title = metric_name::ACCURACY;
                     Ok(vec![HeldOut { title, key: "valid/accuracy", value }])
@@ -253,8 +259,14 @@ impl Training<'_> {
                 // As it is fed once it is trained.
                 let estimator = &self.config.estimator;
                 let estimator = estimator.at(estimator.last_temperature(self.config.train.steps));
-                let context = StepContext { pipeline, estimator, seed, ..StepContext::default() };
-                Ok(Box::new(move |model| {
+                let context = StepContext {
+                    pipeline,
+                    feedback: self.config.soft.feedback(),
+                    estimator,
+                    seed,
+                    ..StepContext::default()
+                };
+                Ok(Box::new(move |model, _| {
                     let mut figures = Vec::new();
                     if !valid.is_empty() {
                         let (value, answer) = free_running_cross_entropy(model, &valid, &context);
@@ -275,6 +287,13 @@ impl Training<'_> {
         }
     }
 
+    /// How problems are put to the model after so many steps.
+    fn asking(&self, arm: Arm, steps: usize) -> Result<Asking, Error> {
+        let thoughts = self.config.soft.manner()?;
+        let cut = self.problem.cut_after(self.config, steps);
+        Ok(Asking { arm, thoughts, cut, seed: self.config.run.seed })
+    }
+
     fn results(
         &self,
         model: &Transformer,
@@ -282,14 +301,13 @@ impl Training<'_> {
         done: &Done,
     ) -> Result<Vec<ArmResult>, Error> {
         let Problem::Mnns(task) = self.problem else {
-            for HeldOut { key, value, .. } in (self.evaluation()?)(model)? {
+            for HeldOut { key, value, .. } in (self.evaluation()?)(model, done.steps)? {
                 say(format_args!("{key} {value:.4}"));
             }
             say(format_args!("checkpoint: {}", checkpoint.display()));
             return Ok(Vec::new());
         };
         let config = self.config;
-        let pipeline = SoftPipeline::new(config.soft.pipeline())?;
         let problems = limited(task.validation(), config.eval.limit);
         let mut arms = vec![self.arm];
         if self.arm == Arm::Soft && config.eval.arms.contains(&Arm::SoftFedHard) {
@@ -297,12 +315,19 @@ impl Training<'_> {
         }
         let shape = model.config();
         let result = |arm| -> Result<ArmResult, Error> {
-            let correct = count_correct(model, task, problems, arm, &pipeline, config.run.seed)?;
+            let correct = count_correct(model, task, problems, &self.asking(arm, done.steps)?)?;
             let mut result = ArmResult::new(arm, correct, problems.len() as u64);
             result.steps = done.steps as u64;
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
             result.seconds = done.seconds;
-            result.published = task.published(arm, shape.n_layers, shape.n_heads, shape.d_model);
+            let (layers, heads, width) = (shape.n_layers, shape.n_heads, shape.d_model);
+            // Nothing is published of hidden states without a curriculum, or of mixtures with one.
+            let hidden = config.soft.feed == FeedKind::Hidden;
+            result.published = match (arm, hidden, config.curriculum.is_on()) {
+                (Arm::Soft, true, true) => task.published_hidden(layers, heads, width),
+                (Arm::Soft, true, false) | (Arm::Soft, false, true) => None,
+                _ => task.published(arm, layers, heads, width),
+            };
             result.checkpoint = checkpoint.display().to_string();
             result.parameters = checkpoint::parameters(model);
             result.learning_rate = config.train.lr;

@@ -29,8 +29,8 @@ pub(super) struct CheckpointWriter {
     run_dir: PathBuf,
     config: Config,
     tokenizer: Vocabulary,
-    /// Settings that generation starts from.
-    pub(super) soft_config: String,
+    /// Settings that generation starts from, for each stage of the curriculum.
+    pub(super) soft_configs: Vec<String>,
     data_crc32: u32,
 }
 
@@ -50,27 +50,27 @@ impl CheckpointWriter {
         arm: Arm,
         data_crc32: u32,
     ) -> Result<Self, Error> {
-        let (tokenizer, max_new) = match (problem, &config.model.path) {
-            (Problem::Mnns(task), _) => {
-                let json = task.vocabulary().tokenizer_json();
-                (Vocabulary::Task(json), Some(task.max_new(arm)))
-            }
+        let tokenizer = match (problem, &config.model.path) {
+            (Problem::Mnns(task), _) => Vocabulary::Task(task.vocabulary().tokenizer_json()),
             (Problem::Examples { .. }, Some(_)) => {
                 let tokenizer = Base::open(config)?.and_then(|base| base.files.tokenizer);
-                (Vocabulary::Model(tokenizer.map(Box::new)), None)
+                Vocabulary::Model(tokenizer.map(Box::new))
             }
-            (Problem::Examples { .. }, None) => (Vocabulary::Model(None), None),
+            (Problem::Examples { .. }, None) => Vocabulary::Model(None),
         };
         let known = match &tokenizer {
             Vocabulary::Model(Some(tokenizer)) => Some(&**tokenizer),
             _ => None,
         };
-        let soft_config = soft_config(config, arm, max_new, problem, known);
+        let stages = 0..problem.num_stages(config);
+        let soft_configs = stages
+            .map(|stage| soft_config(config, arm, config.curriculum.cut(stage), problem, known))
+            .collect();
         Ok(Self {
             run_dir: run_dir.to_owned(),
             config: config.clone(),
             tokenizer,
-            soft_config,
+            soft_configs,
             data_crc32,
         })
     }
@@ -104,7 +104,9 @@ impl CheckpointWriter {
             Vocabulary::Model(Some(tokenizer)) => tokenizer.save(folder).map_err(not_written)?,
             Vocabulary::Model(None) => {}
         }
-        writer.write("soft_config.toml", self.soft_config.as_bytes())?;
+        let (steps, stages) = (done.steps.saturating_sub(1), self.soft_configs.len());
+        let soft_config = &self.soft_configs[self.config.curriculum.stage_at(steps, stages)];
+        writer.write("soft_config.toml", soft_config.as_bytes())?;
         let path = folder.join(OPTIMIZER);
         optimizer.save(&path).map_err(|error| Error::disk(&path)(io::Error::other(error)))?;
         writer.write_json(STATE, &self.state(done, model))?;

@@ -43,7 +43,7 @@ impl PlainText {
         }
         ids.truncate(config.eval.text_tokens);
         let bos = tokenizer.bos_id();
-        let added = config.prefix.tokens + config.prompt.tokens + usize::from(bos.is_some());
+        let added = config.taken_positions() + usize::from(bos.is_some());
         let room = WINDOW.min(base.files.context()).saturating_sub(added);
         if room < 2 {
             let report =

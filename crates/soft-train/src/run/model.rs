@@ -6,7 +6,7 @@ use soft_model::{ModelFiles, Transformer};
 use super::Problem;
 use super::base_model::Base;
 use super::trained::restrict;
-use crate::config::{Arm, Config};
+use crate::config::{Active, Arm, Config, adds};
 use crate::data::{Limits, TextEncoder};
 use crate::error::Error;
 use crate::example::{Example, Truth};
@@ -26,8 +26,18 @@ pub(super) fn limits(config: &Config) -> Result<Limits, Error> {
         );
         return Err(Error::Config { report });
     }
+    let active = config.adapter.active;
+    if adds(config) && files.active().is_some_and(|there| there != active.into()) {
+        let report = format!(
+            "`adapter.active` is {:?}, and the low-rank branches, prefix or prompt of {} act \
+             otherwise; expected the same",
+            active.as_str(),
+            config.model.path.as_deref().unwrap_or_default()
+        );
+        return Err(Error::Config { report });
+    }
     // A new prefix or prompt takes positions too.
-    let context = files.context().saturating_sub(prefix + prompt);
+    let context = files.context().saturating_sub(config.taken_positions());
     Ok(Limits { vocab_size: Some(base.vocab_size), context: Some(context) })
 }
 
@@ -55,9 +65,16 @@ pub fn text_encoder<'a>(config: &Config, files: &'a ModelFiles) -> Result<TextEn
     TextEncoder::new(config, files.require_tokenizer()?, template, &files.generation.eos_ids)
 }
 
+/// Positions of a task's longest line, in any stage of the curriculum.
+fn positions(task: &Mnns, config: &Config) -> usize {
+    let stages = 0..config.curriculum.count(task.digits() - 1);
+    let staged = stages.filter_map(|stage| config.curriculum.cut(stage));
+    staged.map(|cut| task.cut_positions(cut)).max().unwrap_or(0).max(task.max_positions())
+}
+
 /// Checks that a task's longest line, and every one of its ids, fit a model that is named.
-pub(super) fn check_fits(task: &Mnns, limits: Limits) -> Result<(), Error> {
-    let (ids, positions) = (task.vocabulary().len(), task.max_positions());
+pub(super) fn check_fits(task: &Mnns, config: &Config, limits: Limits) -> Result<(), Error> {
+    let (ids, positions) = (task.vocabulary().len(), positions(task, config));
     if let Some(vocab_size) = limits.vocab_size.filter(|&vocab_size| vocab_size < ids) {
         let place = "task mnns".to_owned();
         return Err(Error::TokenOutsideVocabulary { place, id: ids as u32 - 1, vocab_size });
@@ -95,19 +112,31 @@ pub(super) fn begin(
         (0, tokens) => model.with_prompt(tokens, seed)?,
         (tokens, _) => model.with_prefix(tokens, seed)?,
     };
+    let model = if adds(config) { model.with_active(config.adapter.active.into()) } else { model };
     restrict(model, config, &new_ids)
+}
+
+/// Checks that additions which act where the input is soft have something to learn from.
+pub(super) fn check_active(config: &Config, problem: &Problem) -> Result<(), Error> {
+    let Problem::Examples { train, .. } = problem else { return Ok(()) };
+    if config.adapter.active == Active::Always || train.iter().any(|e| e.soft_len() > 0) {
+        return Ok(());
+    }
+    let report = "`adapter.active` is \"soft\" and no example has a soft input: nothing would be \
+                  trained; mark soft inputs in the data, or set adapter.active=\"always\"";
+    Err(Error::Data { report: report.into() })
 }
 
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
     let (vocab_size, max_positions) = match problem {
-        Problem::Mnns(task) => (task.vocabulary().len(), task.max_positions()),
-        Problem::Examples { train, valid } => {
-            let all = || train.iter().chain(valid);
+        Problem::Mnns(task) => (task.vocabulary().len(), positions(task, config)),
+        Problem::Examples { train, valid, earlier } => {
+            let all = || train.iter().chain(valid).chain(earlier.iter().flatten());
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
         }
     };
     // A learned prefix or prompt takes positions of its own.
-    let max_positions = max_positions + config.prefix.tokens + config.prompt.tokens;
+    let max_positions = max_positions + config.taken_positions();
     let mut shape = config.model.new_shape(vocab_size, max_positions);
     if matches!(problem, Problem::Mnns(_)) {
         shape.bos_id = Some(Vocabulary::BOS);

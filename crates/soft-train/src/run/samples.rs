@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use soft_model::{Tokenizer, Transformer, embedding_norms};
 
 use crate::comparison::Extractor;
-use crate::config::{Config, Loader};
+use crate::config::{Config, Curriculum, Loader};
 use crate::decoding::Decoding;
 use crate::error::Error;
 use crate::example::Example;
@@ -17,8 +17,9 @@ use crate::trace::{Context, Row};
 #[derive(Debug)]
 pub(super) struct Samples {
     prompts: Vec<Prompt>,
-    /// As it is loaded for a checkpoint.
-    config: Config,
+    /// As it is loaded for a checkpoint, for each stage of the curriculum.
+    stages: Vec<Config>,
+    curriculum: Curriculum,
     tokenizer: Option<Tokenizer>,
     extractor: Extractor,
     record: JsonlWriter,
@@ -39,15 +40,18 @@ impl Samples {
     /// Settings of generation that contradict one another, or a record that cannot be written.
     pub(super) fn new(
         config: &Config,
-        soft_config: &str,
+        soft_configs: &[String],
         examples: &[Example],
         tokenizer: Option<Tokenizer>,
         dir: &RunDir,
     ) -> Result<Self, Error> {
-        let loaded = Loader::new().model(soft_config).load();
-        let mut as_loaded =
-            loaded.map_err(|error| Error::Config { report: error.to_string() })?.config;
-        as_loaded.run.seed = config.run.seed;
+        let loaded = |soft_config: &String| -> Result<Config, Error> {
+            let loaded = Loader::new().model(soft_config).load();
+            let mut loaded =
+                loaded.map_err(|error| Error::Config { report: error.to_string() })?.config;
+            loaded.run.seed = config.run.seed;
+            Ok(loaded)
+        };
         let text = |ids: &[u32]| tokenizer.as_ref().map(|known| known.decode_visible(ids));
         let prompt = |example: &Example| {
             let begins = (0..example.len()).find(|&t| example.soft[t] || example.weight[t] > 0.0);
@@ -59,7 +63,8 @@ impl Samples {
         };
         Ok(Self {
             prompts: examples.iter().map(prompt).collect(),
-            config: as_loaded,
+            stages: soft_configs.iter().map(loaded).collect::<Result<_, _>>()?,
+            curriculum: config.curriculum.clone(),
             extractor: Extractor::new(&config.eval)?,
             record: dir.samples()?,
             traces: dir.path().join(TRACES),
@@ -74,11 +79,13 @@ impl Samples {
     /// Those of generation, and of the disk.
     pub(super) fn write(&mut self, step: usize, model: &Transformer) -> Result<(), Error> {
         let tokenizer = self.tokenizer.as_ref();
-        let mut decoding = Decoding::with_tokens(&self.config, tokenizer, &model.config().eos_ids)?;
+        let stage = self.curriculum.stage_at(step.saturating_sub(1), self.stages.len());
+        let config = &self.stages[stage];
+        let mut decoding = Decoding::with_tokens(config, tokenizer, &model.config().eos_ids)?;
         decoding.options.record = true;
         let ids: Vec<Vec<u32>> = self.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
         let made = decoding.run(model, &ids, 0, &mut |_, _, _| {})?;
-        let mut context = Context::new(&self.config, None, embedding_norms(model));
+        let mut context = Context::new(config, None, embedding_norms(model));
         let mut traces = String::new();
         for (number, (prompt, made)) in self.prompts.iter().zip(&made).enumerate() {
             let generation = &made.rows[0];

@@ -4,24 +4,44 @@ use soft_model::Tokenizer;
 use toml::{Table, Value};
 
 use super::Problem;
-use crate::config::{Arm, Config, EstimatorKind, SoftInputs, SpanKind, TaskName};
+use crate::config::{Active, Arm, Config, Cut, EstimatorKind, SoftInputs, SpanKind, TaskName};
 use crate::example::Example;
 
-/// Text of a checkpoint's `soft_config.toml`.
+/// Text of a checkpoint's `soft_config.toml`; `cut` is what its stage of a curriculum made of the
+/// reasoning.
 pub(super) fn soft_config(
     config: &Config,
     arm: Arm,
-    max_new: Option<usize>,
+    cut: Option<Cut>,
     problem: &Problem,
     tokenizer: Option<&Tokenizer>,
 ) -> String {
     let mut table = Table::new();
-    let thinks = arm == Arm::Soft && has_thoughts(config, problem);
+    let is_soft = cut.is_none_or(|cut| cut.soft > 0);
+    let thinks = arm == Arm::Soft && is_soft && has_thoughts(config, problem);
     table.insert("soft".to_owned(), if thinks { soft(config) } else { greedy() }.into());
-    if let (true, TaskName::Text) = (thinks, config.task.name) {
-        table.insert("think".to_owned(), think(config, problem, tokenizer).into());
+    match (thinks, cut, config.task.name) {
+        (true, Some(cut), name) => {
+            table.insert("think".to_owned(), first(config, cut, problem).into());
+            if name == TaskName::Mnns {
+                table.insert("answer".to_owned(), greedy().into());
+            }
+        }
+        (true, None, TaskName::Text) => {
+            table.insert("think".to_owned(), think(config, problem, tokenizer).into());
+        }
+        _ => {}
+    }
+    if config.adapter.active == Active::Soft {
+        let active = ("active".to_owned(), config.adapter.active.as_str().into());
+        table.insert("adapter".to_owned(), Table::from_iter([active]).into());
     }
     let mut generate = Table::new();
+    let max_new = match (problem, cut) {
+        (Problem::Mnns(task), Some(cut)) => Some(task.cut_len(cut)),
+        (Problem::Mnns(task), None) => Some(task.max_new(arm)),
+        (Problem::Examples { .. }, _) => None,
+    };
     if let Some(max_new) = max_new {
         generate.insert("max_new".to_owned(), (max_new as i64).into());
     }
@@ -72,6 +92,17 @@ fn soft(config: &Config) -> Table {
     soft
 }
 
+/// The soft positions of a stage of a curriculum, which come first in what is generated.
+fn first(config: &Config, cut: Cut, problem: &Problem) -> Table {
+    let mut think = Table::try_from(&config.think).unwrap_or_default();
+    think.insert("span".to_owned(), SpanKind::First.as_str().into());
+    think.insert("first".to_owned(), (cut.soft as i64).into());
+    // A task has no tags; a text has the opening one before its soft positions.
+    let begins = matches!(problem, Problem::Examples { .. }) && !config.think.open.is_empty();
+    think.insert("begin".to_owned(), begins.into());
+    think
+}
+
 /// Where the thoughts lie that the examples have.
 fn think(config: &Config, problem: &Problem, tokenizer: Option<&Tokenizer>) -> Table {
     let mut think = Table::try_from(&config.think).unwrap_or_default();
@@ -118,7 +149,8 @@ mod tests {
         let config = Loader::new().text("my.toml", text).load().expect("valid settings").config;
         let mut example = Example::from_tokens(&[5, 6, 7, 8, 9, 10], prompt);
         soft.iter().for_each(|&t| example.soft[t] = true);
-        let problem = Problem::Examples { train: vec![example], valid: Vec::new() };
+        let problem =
+            Problem::Examples { train: vec![example], valid: Vec::new(), earlier: Vec::new() };
         let written = soft_config(&config, Arm::Soft, None, &problem, None);
         Loader::new()
             .model(written.clone())
@@ -144,6 +176,29 @@ mod tests {
             assert_eq!(plain.think.span, SpanKind::Everywhere);
         }
         assert!(!loaded("generate.chat = false", &[3], 3).generate.chat);
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_curriculum_thinks_as_long_as_its_stage() {
+        let settings = "task.name = \"mnns\"\ntask.digits = 3\nsoft.feed = \"hidden\"\n\
+                        rollout.kind = \"sequential\"\nguidance.start = 0\n\
+                        curriculum = {stages = 2, positions = 2, first = 5, steps = 5}";
+        let config = Loader::new().text("my.toml", settings).load().expect("valid").config;
+        let task = crate::task::mnns::Mnns::new(3, 4).expect("small");
+        let problem = Problem::Mnns(Box::new(task));
+        let of = |stage| {
+            let cut = config.curriculum.cut(stage);
+            let written = soft_config(&config, Arm::Soft, cut, &problem, None);
+            Loader::new().model(written).load().expect("valid").config
+        };
+        let whole = of(0);
+        assert_eq!((whole.soft.mode, whole.generate.max_new), (crate::config::Mode::Hard, 3));
+        for (stage, soft, max_new) in [(1, 2, 4), (2, 4, 5)] {
+            let of = of(stage);
+            assert_eq!((of.think.span, of.think.first), (SpanKind::First, soft));
+            assert_eq!(of.soft.feed, crate::config::FeedKind::Hidden);
+            assert_eq!((of.generate.max_new, of.answer.temperature), (max_new, 0.0));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use problem::Problem;
 pub use published::{PUBLISHED, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, Published};
 pub use vocabulary::Vocabulary;
 
+use crate::config::Cut;
 use crate::error::Error;
 
 /// More problems than this are refused: every problem is enumerated and kept.
@@ -82,6 +83,11 @@ impl Mnns {
     /// The problems held out; no permutation of one of them is among [`Mnns::train`].
     pub fn validation(&self) -> &[Problem] {
         &self.validation
+    }
+
+    /// Positions a model needs in a stage of a curriculum.
+    pub fn cut_positions(&self, cut: Cut) -> usize {
+        1 + self.digits + self.cut_len(cut)
     }
 
     /// Positions a model needs for the longest arm: `<BOS>`, digits, arrow, sums, `<EOS>`.

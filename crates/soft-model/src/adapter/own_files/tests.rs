@@ -176,3 +176,30 @@ fn a_value_that_is_no_number_is_refused() {
     let expected = "tensor `layers.0.q_proj.low_rank_a`: 96 of 96 values are NaN or infinite";
     assert!(error.to_string().contains(expected), "{error}");
 }
+
+/// They say that they act where the input is soft, and go nowhere that could not be said.
+#[test]
+fn additions_of_soft_inputs_come_back_and_are_neither_merged_nor_exported() {
+    let (folder, model) = checkpoint(Family::Llama);
+    let text = fs::read_to_string(folder.path().join(DESCRIPTION)).unwrap();
+    assert!(!text.contains("active"), "what acts everywhere is written as before: {text}");
+    let softly = model.with_active(Active::Soft);
+    softly.save_adapter(folder.path()).unwrap();
+    let files = ModelFiles::open(folder.path()).unwrap();
+    assert_eq!((files.active(), files.context()), (Some(Active::Soft), 77));
+    let opened = Transformer::open(&files, &Device::flex(), DType::F32).unwrap();
+    assert_eq!((opened.active(), opened.taken_positions()), (Active::Soft, 0));
+    assert_eq!(added(&opened), added(&softly));
+    let out = folder.path().join("peft");
+    let error = opened.save_peft(&out, "base").unwrap_err().to_string();
+    assert!(error.contains("PEFT has no adapter that acts where the input is soft"), "{error}");
+    assert!(!out.exists());
+    let base = Transformer::from_seed(&config(Family::Llama), 7, &Device::flex(), DType::F32);
+    let branches = base.with_low_rank(3, 6.0, &targets(), 5).unwrap();
+    let error = branches.clone().with_active(Active::Soft).merged().unwrap_err().to_string();
+    assert!(error.contains("a merged matrix would act everywhere"), "{error}");
+    branches.merged().unwrap();
+    described(folder.path(), "active", json!("sometimes"));
+    let error = refused(folder.path()).to_string();
+    assert!(error.contains("expected `always` or `soft`"), "{error}");
+}

@@ -1,7 +1,7 @@
 //! The same problem as each arm sees it: its training line, its prompt, and how its answer is read.
 
 use super::{Mnns, Problem, Vocabulary};
-use crate::config::Arm;
+use crate::config::{Arm, Cut};
 use crate::error::Error;
 use crate::example::{Example, Truth};
 
@@ -32,6 +32,52 @@ impl Mnns {
                 self.hard_line(problem, &vec![Vocabulary::ARROW; self.digits()], &[answer])
             }
         }
+    }
+
+    /// The training example of `problem` in a stage of a curriculum: `<BOS>`, the digits, the soft
+    /// positions in the place of the first sums, then the sums that are left, of which the last is
+    /// the answer. Only these are scored, and nothing is known of what a soft position should be.
+    ///
+    /// ```text
+    /// stage 0   <BOS> D3 D1 D2 D5 S3 S4 S6 S1
+    /// stage 2   <BOS> D3 D1 D2 D5 ~ ~ S6 S1
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if `problem` is not of this task's size, so that a token is missing.
+    pub fn cut_example(&self, problem: &Problem, cut: Cut) -> Result<Example, Error> {
+        let mut example = Example::from_tokens(&self.prompt(problem)?, usize::MAX);
+        for _ in 0..cut.soft {
+            example.input_ids.push(Vocabulary::ARROW);
+            example.soft.push(true);
+            example.weight.push(0.0);
+            example.truth.push(Truth::None);
+        }
+        for &sum in &problem.path[self.left_out(cut)..] {
+            let sum = self.sum(sum)?;
+            example.input_ids.push(sum);
+            example.soft.push(false);
+            example.weight.push(1.0);
+            example.truth.push(Truth::Token(sum));
+        }
+        Ok(example)
+    }
+
+    /// Positions after the prompt in a stage of a curriculum; the answer is the last of them.
+    pub fn cut_len(&self, cut: Cut) -> usize {
+        cut.soft + self.digits() - self.left_out(cut)
+    }
+
+    /// Sums that soft positions stand for; the answer is none of them.
+    fn left_out(&self, cut: Cut) -> usize {
+        cut.steps.min(self.digits() - 1)
+    }
+
+    /// The answer in the ids that were generated after the prompt in a stage of a curriculum.
+    pub fn answer_of_cut(&self, cut: Cut, generated: &[u32]) -> Option<u32> {
+        let last = generated.get(self.cut_len(cut) - 1)?;
+        u32::try_from(self.vocabulary().sum_of(*last)?).ok()
     }
 
     /// What every arm is given: `<BOS>` and the digits.

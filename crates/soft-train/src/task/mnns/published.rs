@@ -39,7 +39,18 @@ pub const PUBLISHED_STEPS: u64 = 329_000;
 /// Examples in each of those steps.
 pub const PUBLISHED_BATCH: u64 = 16;
 
+/// The published figure of hidden states with a curriculum (Coconut) in the same paper, for the
+/// widest of these models.
+const PUBLISHED_HIDDEN: f64 = 0.9258;
+
 impl Mnns {
+    /// The published accuracy (0 to 1) of soft thoughts that feed hidden states, for a model of
+    /// this shape, where there is one.
+    pub fn published_hidden(&self, n_layers: usize, n_heads: usize, d_model: usize) -> Option<f64> {
+        let shape = (self.digits(), self.digit_max(), n_layers, n_heads, d_model);
+        (shape == (4, 9, 2, 2, 32)).then_some(PUBLISHED_HIDDEN)
+    }
+
     /// The published accuracy (0 to 1) of `arm` for a model of this shape, where there is one.
     pub fn published(
         &self,
