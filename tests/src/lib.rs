@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod runs;
+pub mod study;
 pub mod text;
 
 use std::path::PathBuf;

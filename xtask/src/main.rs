@@ -8,6 +8,7 @@ mod examples;
 mod fetch;
 mod matrix;
 mod process;
+mod study;
 mod test;
 mod tidy;
 mod train;
@@ -20,6 +21,7 @@ cargo xtask VERB
   train [ARGS..]             build `soft` and run `soft train ARGS`; without ARGS, the quickstart
   test [ARGS..]              every test of the workspace; ARGS go to `cargo test`
   bench [NAMES..] [-- ARGS]  the benchmarks, all or those named
+  study [PARTS..]            the measurements of docs/temperature-and-filters.md
   matrix [LANES..]           the same tests on flex, ndarray, wgpu, cuda, vulkan
          [--require LANE]    a skip of LANE is a failure
   fetch [smollm2]            put a small real model where SOFT_MODELS looks
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "train" => train::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "study" => study::run(rest),
         "matrix" => matrix::run(rest),
         "fetch" => fetch::run(rest),
         "tidy" => tidy::run(),

@@ -12,6 +12,7 @@ mod error;
 pub mod evaluate;
 pub mod example;
 mod feed;
+mod learned;
 mod learner;
 mod learning_rate;
 mod metric;

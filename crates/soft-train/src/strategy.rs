@@ -13,11 +13,12 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use serde_json::json;
-use soft_core::Schedule;
-use soft_model::{Transformer, embedding_norms};
+use soft_core::{LearnableFilters, LearnedValues, Schedule};
+use soft_model::embedding_norms;
 
 use crate::error::Error;
 use crate::feed::StepFeed;
+use crate::learned;
 use crate::learner::{SoftLearner, StepItem, metric_name};
 use crate::renderer::say;
 use crate::run_dir::JsonlWriter;
@@ -28,7 +29,7 @@ pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a checkpoint: (what is done, model, optimizer state).
 pub(crate) type SaveCheckpoint = Box<
-    dyn FnMut(&Done, &Transformer, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
+    dyn FnMut(&Done, &SoftLearner, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
 >;
 
 /// How far a training has come, over all its sessions.
@@ -43,7 +44,7 @@ pub(crate) struct Done {
 }
 
 /// Figures on held-out data; none where there is no such data.
-pub(crate) type Evaluate = Box<dyn FnMut(&Transformer) -> Result<Vec<HeldOut>, Error> + Send>;
+pub(crate) type Evaluate = Box<dyn FnMut(&SoftLearner) -> Result<Vec<HeldOut>, Error> + Send>;
 
 /// A figure on held-out data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -146,6 +147,8 @@ struct StepFigures {
     /// The 5th, 50th and 95th percentile of the norms of the tokens' embeddings, at a step that
     /// looked where the mixtures lie.
     token_norms: Option<[f64; 3]>,
+    /// What is learned of the filters, as it stands after the step.
+    learned: LearnedValues,
     /// Whether the optimizer's state was taken out for a checkpoint.
     saves: bool,
     /// Whether the run was asked to end with this step.
@@ -174,7 +177,7 @@ impl Steps<'_> {
     ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
         let before = self.job.before;
         if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
-            self.report_start(&path, &learner.model().model.valid())?;
+            self.report_start(&path, &learner.model().valid())?;
         }
         let started = Instant::now();
         let mut done = before;
@@ -194,10 +197,10 @@ impl Steps<'_> {
                 let state = state.ok_or_else(|| Error::Runtime {
                     what: "the optimizer gave no state to save".to_owned(),
                 })?;
-                checkpoint = Some((self.job.save)(&done, &learner.model().model, state)?);
+                checkpoint = Some((self.job.save)(&done, &learner.model(), state)?);
             }
             let held_out = match is_due(self.job.eval_every, done.steps) {
-                true => (self.job.evaluate)(&learner.model().model.valid())?,
+                true => (self.job.evaluate)(&learner.model().valid())?,
                 false => Vec::new(),
             };
             let seconds = (done.seconds - before.seconds).max(1e-9);
@@ -213,7 +216,7 @@ impl Steps<'_> {
 
     /// What is measured on held-out data before the first step, into a file of its own: the record
     /// has one object a step.
-    fn report_start(&mut self, path: &Path, model: &Transformer) -> Result<(), Error> {
+    fn report_start(&mut self, path: &Path, model: &SoftLearner) -> Result<(), Error> {
         let figures = (self.job.evaluate)(model)?;
         if figures.is_empty() {
             return Ok(());
@@ -262,6 +265,9 @@ impl Steps<'_> {
         learner.lr_step();
         learner.optimizer_step(reduced.grads());
         let grad_norm = setup.exchange().grad_norm;
+        if let Some(gap) = learned::gap(&sums) {
+            setup.exchange().filter_gap = Some(gap);
+        }
         let loss = sums.values.iter().find(|value| value.0 == metric_name::LOSS);
         let loss = loss.map_or(0.0, |value| value.1);
         for (name, value) in [("loss", loss), ("gradient norm", grad_norm)] {
@@ -272,12 +278,14 @@ impl Steps<'_> {
             }
         }
         let learning_rate = learner.lr_current().base();
+        let learned = learner.model().filters.as_ref().map(LearnableFilters::values);
         Ok(StepFigures {
             item: sums,
             num_tokens,
             grad_norm,
             learning_rate,
             token_norms,
+            learned: learned.unwrap_or_default(),
             saves,
             stopping,
         })
@@ -317,6 +325,7 @@ impl Steps<'_> {
             line["mixture/norm"] = norm.into();
             line["mixture/distance"] = distance.into();
         }
+        learned::record(&mut line, &figures.learned, learned::gap(&figures.item));
         if job.has_answers {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();
         }
@@ -334,17 +343,19 @@ impl Steps<'_> {
         if job.print_lines && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
             say(format_args!(
                 "{at} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance \
-                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e} | {rate:.0} tok/s",
+                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e}{} | {rate:.0} tok/s",
                 value(metric_name::LOSS),
                 value(metric_name::CROSS_ENTROPY),
                 value(metric_name::ENTROPY),
-                figures.grad_norm
+                figures.grad_norm,
+                learned::in_words(&figures.learned)
             ));
         }
         if job.print_lines && !held_out.is_empty() {
             say(format_args!("{at} | {}", in_words(held_out)));
         }
         let mut item = figures.item.clone();
+        learned::display(&mut item, &figures.learned);
         let sums = [metric_name::LOCATED, metric_name::MIXTURE_NORM, metric_name::MIXTURE_DISTANCE];
         item.values.retain(|(name, _)| !sums.contains(name));
         if let Some([norm, distance]) = located {

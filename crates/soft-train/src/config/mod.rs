@@ -27,9 +27,9 @@ mod validate;
 
 pub use choices::{
     Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind,
-    GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch, Normalize,
-    Paths, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName,
-    TooLong, TrainOn,
+    GuidanceForm, GuidanceOver, LearnableSetting, LrSchedule, Mode, ModelFamily, NoiseKind,
+    NormMatch, Normalize, Paths, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs,
+    SpanKind, Stage, TaskName, TooLong, TrainOn,
 };
 pub use error::{ConfigError, Problem};
 pub use fields::{Field, Fields, Kind, Range, fields, json_schema};
@@ -37,8 +37,8 @@ pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
 pub use sections::{
-    Config, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank, Model, Objective,
-    Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
+    Config, Data, Estimator, Eval, Gate, Generate, Guidance, Learnable, Log, LowRank, Model,
+    Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
 };
 
 use serde::Deserialize;

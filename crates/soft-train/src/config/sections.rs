@@ -13,8 +13,10 @@ use super::choices::{
 };
 
 mod decoding;
+mod learnable;
 
 pub use decoding::{Gate, Generate, Search, Soft, Think};
+pub use learnable::Learnable;
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +56,8 @@ pub struct Config {
     pub rollout: Rollout,
     /// How the gradient passes what is fed back in training.
     pub estimator: Estimator,
+    /// Settings of `soft` that are learned with the model.
+    pub learnable: Learnable,
     /// Share of the truth in what is fed back in training.
     pub guidance: Guidance,
     /// The loss: terms and divisor.
@@ -84,6 +88,7 @@ impl Default for Config {
             generate: Generate::default(),
             rollout: Rollout::default(),
             estimator: Estimator::default(),
+            learnable: Learnable::default(),
             guidance: Guidance::default(),
             objective: Objective::default(),
             train: Train::default(),

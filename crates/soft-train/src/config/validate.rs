@@ -16,6 +16,8 @@ use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::mnns::MAX_PROBLEMS;
 
+mod learnable;
+
 type Place<'a> = &'a dyn Fn(&str) -> Origin;
 
 /// What contradicts, leaving out what concerns a key in `broken`: its value is not the intended one.
@@ -34,6 +36,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(schedules(config, place));
     found.extend(stages(config, place));
     found.extend(estimator(config, place));
+    found.extend(learnable::contradictions(config, place));
     found.extend(parameters(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(targets(config, place));

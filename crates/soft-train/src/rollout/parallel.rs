@@ -7,7 +7,7 @@ use soft_core::Distribution;
 use soft_model::{Dropout, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext};
+use super::{Differentiated, Learned, Rollout, StepContext};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -97,13 +97,14 @@ impl Rollout for Parallel {
     ) -> Differentiated {
         let feed = Feed::new(loss.batch, context);
         let (hidden, scored) = self.scored(model, loss, &feed);
+        let learned = context.learned(model);
         let (gradients, parts) = match context.loss_chunk {
             chunk if chunk > 0 && chunk < scored.len() => {
-                in_chunks(model, loss, hidden, &scored, chunk)
+                in_chunks(&learned, loss, hidden, &scored, chunk)
             }
             _ => {
                 let parts = loss.parts(model.output_head().logits(hidden), &scored);
-                (GradientsParams::from_grads(parts.loss.backward(), model), parts)
+                (GradientsParams::from_grads(parts.loss.backward(), &learned), parts)
             }
         };
         Differentiated::new(gradients, parts, feed.observed.sums(model))
@@ -116,12 +117,13 @@ impl Rollout for Parallel {
 /// # Shapes
 /// - hidden: `[places, d_model]`
 fn in_chunks(
-    model: &Transformer,
+    learned: &Learned,
     loss: &BatchLoss<'_>,
     hidden: Tensor<2>,
     places: &[Place],
     chunk: usize,
 ) -> (GradientsParams, LossParts) {
+    let model = &learned.0;
     let mut reduced = GradientsAccumulator::new();
     let mut total = BatchLoss::nothing(&model.device().inner(), model.dtype());
     let mut gradient = Vec::new();
@@ -132,7 +134,7 @@ fn in_chunks(
         let parts = loss.parts(model.output_head().logits(rows.clone()), places);
         let mut grads = parts.loss.backward();
         gradient.push(rows.grad_remove(&mut grads).unwrap_or_else(|| rows.inner().zeros_like()));
-        reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+        reduced.accumulate(learned, GradientsParams::from_grads(grads, learned));
         total = total.plus(LossParts {
             loss: parts.loss.inner(),
             cross_entropy: parts.cross_entropy.inner(),
@@ -142,7 +144,7 @@ fn in_chunks(
     }
     let gradient = Tensor::from_inner(Tensor::cat(gradient, 0));
     let grads = (hidden * gradient).sum().backward();
-    reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+    reduced.accumulate(learned, GradientsParams::from_grads(grads, learned));
     (reduced.grads(), total)
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc as Shared, Mutex, PoisonError};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::module::Module;
-use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use soft_core::SoftPipeline;
@@ -14,7 +13,7 @@ use soft_model::Transformer;
 use super::checkpoint::{self, CheckpointWriter};
 use super::forgetting::PlainText;
 use super::trained::rates;
-use super::{Problem, TrainOptions, model};
+use super::{Problem, TrainOptions, learned, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, RolloutKind, RolloutPlan, TaskName};
@@ -59,32 +58,37 @@ impl Training<'_> {
         let step = restored.as_ref().map_or(0, |restored| restored.done.steps as u64);
         self.dir.truncate_after(step)?;
         discard_after(self.dir.path(), step)?;
-        let (model, optimizer, before, checkpoint) = match restored {
+        let (model, filters, optimizer, before, checkpoint) = match restored {
             Some(restored) => {
                 say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
+                let filters = learned::restore(config, self.arm, &restored.path, &device)?;
                 let path = Some(restored.path);
-                (restored.model, Some(restored.optimizer), restored.done, path)
+                (restored.model, filters, Some(restored.optimizer), restored.done, path)
             }
             None => {
                 let model = model::begin(config, self.problem, self.arm, &device)?;
-                (model, None, Done::default(), None)
+                let filters = learned::begin(config, self.arm, &device)?;
+                (model, filters, None, Done::default(), None)
             }
         };
-        let (model, checkpoint, done) = if before.steps >= config.train.steps {
-            (model.valid(), checkpoint, before)
+        let learner = SoftLearner::new(model, filters, self.setup()?);
+        let (learner, checkpoint, done) = if before.steps >= config.train.steps {
+            (learner.valid(), checkpoint, before)
         } else {
-            let adamw = AdamWConfig::new().with_weight_decay(config.train.weight_decay as f32);
-            let adamw = adamw.init();
+            let adamw = learned::optimizer(&learner, config);
             let optimizer = match optimizer {
                 Some(record) => adamw.load_record(record),
                 None => adamw,
             };
-            let learner = SoftLearner::new(model, self.setup()?);
             let rates = rates(&learner.model, config, before.steps)?;
+            let rates = learned::with_rate(rates, &learner, config, before.steps);
             let learner = Learner::new(learner, optimizer, rates);
             self.fit(learner, self.job(examples, data_crc32, before)?)?
         };
-        self.results(&model, checkpoint.unwrap_or_default(), &done)
+        if let Some(note) = learned::note(&learner) {
+            say(format_args!("{note}"));
+        }
+        self.results(&learner, checkpoint.unwrap_or_default(), &done)
     }
 
     fn setup(&self) -> Result<Setup, Error> {
@@ -125,7 +129,7 @@ impl Training<'_> {
         &self,
         learner: Learner<SoftLearner>,
         job: Job,
-    ) -> Result<(Transformer, Option<PathBuf>, Done), Error> {
+    ) -> Result<(SoftLearner, Option<PathBuf>, Done), Error> {
         let strategy = Shared::new(SoftStrategy::new(job));
         let outcome = strategy.outcome.clone();
         let mut training = SupervisedTraining::new(
@@ -148,6 +152,16 @@ impl Training<'_> {
             metric_name::GRAD_NORM,
             metric_name::LEARNING_RATE,
         ] {
+            training = training.metric_train_numeric(ScalarMetric::new(name));
+        }
+        let learnable = self.config.learnable.config();
+        let shown = [
+            (learnable.temperature, metric_name::TEMPERATURE),
+            (learnable.top_k, metric_name::TOP_K),
+            (learnable.min_p, metric_name::MIN_P),
+            (learnable.top_k || learnable.min_p, metric_name::FILTER_GAP),
+        ];
+        for (_, name) in shown.into_iter().filter(|(learned, _)| *learned) {
             training = training.metric_train_numeric(ScalarMetric::new(name));
         }
         let held_out = match self.problem {
@@ -176,7 +190,7 @@ impl Training<'_> {
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome.error.take() {
             Some(error) => Err(error),
-            None => Ok((result.model.model, outcome.checkpoint.take(), outcome.done)),
+            None => Ok((result.model, outcome.checkpoint.take(), outcome.done)),
         }
     }
 
@@ -196,7 +210,7 @@ impl Training<'_> {
             print_lines: !self.options.dashboard,
             label: format!("{:<10}", self.arm.as_str()),
             metrics: self.dir.metrics()?,
-            save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
+            save: Box::new(move |done, learner, optimizer| writer.write(done, learner, optimizer)),
             evaluate: self.evaluation()?,
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
@@ -210,8 +224,10 @@ impl Training<'_> {
         match self.problem {
             Problem::Mnns(task) => {
                 let task = task.clone();
-                Ok(Box::new(move |model| {
+                Ok(Box::new(move |learner| {
                     let problems = limited(task.validation(), limit);
+                    let pipeline = learned::decoded(&pipeline, learner.filters.as_ref());
+                    let model = &learner.model;
                     let correct = count_correct(model, &task, problems, arm, &pipeline, seed)?;
                     let value = correct as f64 / problems.len() as f64;
                     let title = metric_name::ACCURACY;
@@ -225,7 +241,10 @@ impl Training<'_> {
                 let estimator = &self.config.estimator;
                 let estimator = estimator.at(estimator.last_temperature(self.config.train.steps));
                 let context = StepContext { pipeline, estimator, seed, ..StepContext::default() };
-                Ok(Box::new(move |model| {
+                Ok(Box::new(move |learner| {
+                    let model = &learner.model;
+                    let pipeline = learned::decoded(&context.pipeline, learner.filters.as_ref());
+                    let context = StepContext { pipeline, ..context.clone() };
                     let mut figures = Vec::new();
                     if !valid.is_empty() {
                         let (value, answer) = free_running_cross_entropy(model, &valid, &context);
@@ -248,12 +267,13 @@ impl Training<'_> {
 
     fn results(
         &self,
-        model: &Transformer,
+        learner: &SoftLearner,
         checkpoint: PathBuf,
         done: &Done,
     ) -> Result<Vec<ArmResult>, Error> {
+        let model = &learner.model;
         let Problem::Mnns(task) = self.problem else {
-            for HeldOut { key, value, .. } in (self.evaluation()?)(model)? {
+            for HeldOut { key, value, .. } in (self.evaluation()?)(learner)? {
                 say(format_args!("{key} {value:.4}"));
             }
             say(format_args!("checkpoint: {}", checkpoint.display()));
@@ -261,6 +281,7 @@ impl Training<'_> {
         };
         let config = self.config;
         let pipeline = SoftPipeline::new(config.soft.pipeline())?;
+        let pipeline = learned::decoded(&pipeline, learner.filters.as_ref());
         let problems = limited(task.validation(), config.eval.limit);
         let mut arms = vec![self.arm];
         if self.arm == Arm::Soft && config.eval.arms.contains(&Arm::SoftFedHard) {

@@ -104,8 +104,8 @@ fn the_hash_changes_with_every_value() {
 #[test]
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
-    assert_eq!(known.sections.len(), 21);
-    assert_eq!(known.keys.len(), 151);
+    assert_eq!(known.sections.len(), 22);
+    assert_eq!(known.keys.len(), 158);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }
@@ -233,6 +233,7 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
         names,
         [
             "mnns-hard",
+            "mnns-learned",
             "mnns-no-thought",
             "mnns-soft",
             "quickstart",
