@@ -26,7 +26,7 @@ name = "mnns"
 digits = 4
 digit_max = 9
 [train]
-steps = 4000
+steps = 2000
 micro_batch = 64
 lr = 5e-3
 warmup = 100
@@ -51,12 +51,12 @@ kind = "sequential"
 [guidance]
 start = 0.0
 [train]
-steps = 600
-micro_batch = 64
+steps = 250
+micro_batch = 32
 lr = 1e-3
 warmup = 20
 [log]
-every = 200
+every = 50
 [eval]
 arms = ["soft", "soft_fed_hard"]
 "#;

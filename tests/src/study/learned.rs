@@ -17,7 +17,7 @@ const BOUND: [&str; 3] =
     ["learnable.least_temperature=0.5", "learnable.least_top_k=4", "learnable.most_min_p=0.1"];
 /// Where every training starts.
 const START: [&str; 4] =
-    ["soft.temperature=1", "soft.top_k=8", "soft.min_p=0.02", "learnable.lr=0.02"];
+    ["soft.temperature=1", "soft.top_k=8", "soft.min_p=0.02", "learnable.lr=0.04"];
 /// The model stays as it is.
 const FROZEN: [&str; 2] = ["train.lr=0", "train.weight_decay=0"];
 const KEYS: [(&str, &str); 3] = [
@@ -58,7 +58,7 @@ fn arms() -> Vec<(&'static str, Vec<String>)> {
     };
     // Only what is learned may be set on the way.
     let temperature = "learnable.settings=[\"temperature\"]";
-    let alone = ["soft.temperature=1", "learnable.lr=0.02"];
+    let alone = ["soft.temperature=1", "learnable.lr=0.04"];
     vec![
         ("temperature alone, no floor", of(&[&[temperature, FREE[0]], &alone])),
         ("temperature alone, floor 0.5", of(&[&[temperature, BOUND[0]], &alone])),
