@@ -7,6 +7,7 @@ pub mod order;
 use std::path::{Path, PathBuf};
 
 use soft_train::config::Loader;
+use soft_train::results::Results;
 use soft_train::run::{Resume, TrainOptions, Trained, train};
 
 use crate::device;
@@ -79,7 +80,15 @@ impl Study {
     /// # Errors
     /// Those of the training.
     pub fn base(&self, seed: u64) -> Result<PathBuf, soft_train::Error> {
-        self.run(&format!("base-{seed}"), BASE, seed, &[]).map(|trained| checkpoint(&trained))
+        self.base_run(seed).map(|trained| checkpoint(&trained))
+    }
+
+    /// The training of the base of a seed.
+    ///
+    /// # Errors
+    /// Those of the training.
+    pub fn base_run(&self, seed: u64) -> Result<Trained, soft_train::Error> {
+        self.run(&format!("base-{seed}"), BASE, seed, &[])
     }
 
     /// A training that goes on from the base of its seed.
@@ -114,15 +123,27 @@ impl Study {
             format!("run.seed={seed}"),
         ];
         let loader = Loader::new().text("study", text).overrides(own).overrides(settings);
-        let options = TrainOptions { resume: Resume::Auto, ..TrainOptions::default() };
+        let resolved = loader.load()?;
+        let run_dir = self.dir.join(name);
+        if let Some(results) = finished(&run_dir, &resolved.config.to_toml()) {
+            return Ok(Trained { run_dir, results, table: String::new() });
+        }
         eprintln!("{name}");
-        train(&loader.load()?, &device(), &options)
+        let options = TrainOptions { resume: Resume::Auto, ..TrainOptions::default() };
+        train(&resolved, &device(), &options)
     }
 
     /// A file of the study.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
+}
+
+/// The results of a run that came to its end under this configuration.
+fn finished(run_dir: &Path, config: &str) -> Option<Results> {
+    let read = |name: &str| std::fs::read_to_string(run_dir.join(name)).ok();
+    let same = read("config.toml").is_some_and(|began| began == config);
+    same.then(|| serde_json::from_str(&read("results.json")?).ok()).flatten()
 }
 
 /// The checkpoint that a training on MNNS ended with.

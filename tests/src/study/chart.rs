@@ -18,17 +18,21 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
-const COLORS: [&str; 6] = ["#2f6fbb", "#c4542d", "#2e8b57", "#8a5fb0", "#b58900", "#7a7a7a"];
+const COLORS: [&str; 6] = ["#7a7a7a", "#b58900", "#2f6fbb", "#8a5fb0", "#2e8b57", "#c4542d"];
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 190.0;
 const MARGIN: [f64; 4] = [26.0, 10.0, 24.0, 44.0];
 /// Points of a line that are kept.
 const POINTS: usize = 120;
 
-/// Panels side by side, with a legend of the groups below.
+/// Panels side by side, with a legend of the groups below that have lines.
 pub fn svg(description: &str, panels: &[Panel], groups: &[&str]) -> String {
     let width = WIDTH * panels.len() as f64;
-    let legend = 18.0 * groups.len() as f64 + 8.0;
+    let is_drawn =
+        |group: usize| panels.iter().flat_map(|panel| &panel.lines).any(|line| line.group == group);
+    let drawn: Vec<(usize, &&str)> =
+        groups.iter().enumerate().filter(|(group, _)| is_drawn(*group)).collect();
+    let legend = 18.0 * drawn.len() as f64 + 8.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
          font-family=\"sans-serif\" font-size=\"11\" fill=\"#777\" aria-label=\"{description}\">\n",
@@ -37,13 +41,13 @@ pub fn svg(description: &str, panels: &[Panel], groups: &[&str]) -> String {
     for (place, panel) in panels.iter().enumerate() {
         svg += &plot(panel, WIDTH * place as f64);
     }
-    for (number, name) in groups.iter().enumerate() {
+    for (number, (group, name)) in drawn.into_iter().enumerate() {
         let y = HEIGHT + 14.0 + 18.0 * number as f64;
         svg += &format!(
             "<path d=\"M{x} {y}h24\" stroke=\"{color}\" stroke-width=\"2\"/>\
              <text x=\"{text}\" y=\"{base}\">{name}</text>\n",
             x = MARGIN[3],
-            color = COLORS[number % COLORS.len()],
+            color = COLORS[group % COLORS.len()],
             text = MARGIN[3] + 32.0,
             base = y + 4.0,
         );

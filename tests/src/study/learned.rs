@@ -59,8 +59,12 @@ fn arms() -> Vec<(&'static str, Vec<String>)> {
     // Only what is learned may be set on the way.
     let temperature = "learnable.settings=[\"temperature\"]";
     let alone = ["soft.temperature=1", "learnable.lr=0.04"];
+    let near = ["soft.temperature=0.3", "learnable.lr=0.04"];
     vec![
+        ("nothing, temperature 1", of(&[&["soft.temperature=1"]])),
+        ("nothing, top-k 8 and min-p 0.02", of(&[&START[..3]])),
         ("temperature alone, no floor", of(&[&[temperature, FREE[0]], &alone])),
+        ("temperature alone, from 0.3, no floor", of(&[&[temperature, FREE[0]], &near])),
         ("temperature alone, floor 0.5", of(&[&[temperature, BOUND[0]], &alone])),
         ("all three, no bounds", of(&[&[ALL], &FREE, &START])),
         ("all three, bounds", of(&[&[ALL], &BOUND, &START])),
@@ -68,7 +72,17 @@ fn arms() -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// The first letters of a name, for a directory.
+/// Two of them, four times as long.
+fn long_arms() -> Vec<(String, Vec<String>)> {
+    let long = |(name, settings): (&str, Vec<String>)| {
+        let steps = "train.steps=1000".to_owned();
+        (format!("{name}, 1000 steps"), settings.into_iter().chain([steps]).collect())
+    };
+    let names = ["temperature alone, no floor", "all three, no bounds"];
+    arms().into_iter().filter(|(name, _)| names.contains(name)).map(long).collect()
+}
+
+/// A name as that of a directory.
 fn slug(name: &str) -> String {
     let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let text: String = name.chars().map(word).collect();
@@ -144,29 +158,50 @@ fn mean_of_last(points: &[(f64, f64)], count: usize) -> Option<f64> {
     (!last.is_empty()).then(|| last.iter().map(|point| point.1).sum::<f64>() / last.len() as f64)
 }
 
+/// The trainings of an arm, as a row of the table and lines of the picture.
+fn trained(
+    study: &Study,
+    group: usize,
+    name: &str,
+    settings: &[String],
+) -> Result<(Vec<String>, Vec<Vec<Line>>), Failure> {
+    let trained: Vec<Trained> = SEEDS
+        .iter()
+        .map(|&seed| study.tuned(&format!("learned-{}", slug(name)), seed, settings))
+        .collect::<Result<_, _>>()?;
+    let runs: Vec<PathBuf> = trained.iter().map(|trained| trained.run_dir.clone()).collect();
+    let found = Course::of(group, &runs);
+    let mut row = vec![name.to_owned()];
+    row.extend(found.cells());
+    row.push(accuracy(&trained));
+    Ok((row, found.lines))
+}
+
+/// Of the soft arm, over the seeds.
+fn accuracy(trained: &[Trained]) -> String {
+    let soft = |trained: &Trained| Some(100.0 * trained.results.arms.first()?.accuracy);
+    spread(&trained.iter().filter_map(soft).collect::<Vec<_>>(), 1)
+}
+
 /// Trainings on MNNS from the bases of the seeds: a table, and a picture of the courses.
 ///
 /// # Errors
 /// Those of the trainings.
 pub fn of_mnns(study: &Study, picture: &Path) -> Result<String, Failure> {
-    let (mut rows, mut lines) = (Vec::new(), vec![Vec::new(); KEYS.len()]);
+    let bases = SEEDS.iter().map(|&seed| study.base_run(seed));
+    let bases: Vec<Trained> = bases.collect::<Result<_, _>>()?;
+    let mut base = vec!["–".to_owned(); HEAD.len()];
+    base[0] = "the bases themselves".to_owned();
+    base[HEAD.len() - 1] = accuracy(&bases);
+    let (mut rows, mut lines) = (vec![base], vec![Vec::new(); KEYS.len()]);
     let arms = arms();
     for (group, (name, settings)) in arms.iter().enumerate() {
-        let trained: Vec<Trained> = SEEDS
-            .iter()
-            .map(|&seed| study.tuned(&format!("learned-{}", slug(name)), seed, settings))
-            .collect::<Result<_, _>>()?;
-        let runs: Vec<PathBuf> = trained.iter().map(|trained| trained.run_dir.clone()).collect();
-        let found = Course::of(group, &runs);
-        let accuracy: Vec<f64> = trained
-            .iter()
-            .filter_map(|trained| Some(100.0 * trained.results.arms.first()?.accuracy))
-            .collect();
-        let mut row = vec![(*name).to_owned()];
-        row.extend(found.cells());
-        row.push(spread(&accuracy, 1));
+        let (row, own) = trained(study, group, name, settings)?;
         rows.push(row);
-        lines.iter_mut().zip(found.lines).for_each(|(all, own)| all.extend(own));
+        lines.iter_mut().zip(own).for_each(|(all, own): (&mut Vec<Line>, _)| all.extend(own));
+    }
+    for (name, settings) in long_arms() {
+        rows.push(trained(study, 0, &name, &settings)?.0);
     }
     let panels: Vec<Panel> = KEYS
         .iter()
@@ -180,7 +215,7 @@ pub fn of_mnns(study: &Study, picture: &Path) -> Result<String, Failure> {
 
 const HEAD: [&str; 7] = [
     "learned",
-    "T at the end",
+    "T at the end, and least",
     "top-k",
     "min-p",
     "entropy, nats",

@@ -1,14 +1,11 @@
 //! Does it matter whether the temperature acts before or after min-p?
 
 use burn::tensor::{DType, Tensor};
-use soft_core::{Distribution, PipelineConfig, SoftPipeline, Transform, host_values};
+use soft_core::{Distribution, PipelineConfig, SoftPipeline, Transform, host_values, int_tensor};
 use soft_model::{GenerateOptions, Manner, Mode, ModelFiles, SoftInput, Transformer, generate};
-use soft_train::batch::Batch;
 use soft_train::config::Arm;
 use soft_train::evaluate::count_correct;
-use soft_train::example::Example;
-use soft_train::objective::{BatchLoss, Objective, StepTotals};
-use soft_train::rollout::{Parallel, StepContext};
+use soft_train::objective::soft_cross_entropy;
 use soft_train::task::mnns::Mnns;
 
 use super::{SEEDS, Study, spread, table};
@@ -25,7 +22,7 @@ const ORDERS: [(&str, [Transform; 2]); 2] = [
 /// Validation problems whose thoughts are looked into; all are answered.
 const LOOKED_INTO: usize = 256;
 /// Chunks of text, and their tokens.
-const CHUNKS: usize = 6;
+const CHUNKS: usize = 4;
 const CHUNK: usize = 96;
 /// Every so many inputs of the text one is a mixture.
 const EVERY: usize = 4;
@@ -111,7 +108,7 @@ pub fn of_mnns(study: &Study) -> Result<String, Failure> {
 }
 
 /// A language model that was never trained on mixtures, on plain text: what the filters keep of its
-/// predictions, and how well it predicts where every few inputs are mixtures of its own.
+/// predictions, and how well it predicts where every few inputs are mixtures of those.
 ///
 /// # Errors
 /// A model or text that cannot be read.
@@ -119,71 +116,68 @@ pub fn of_text(files: &ModelFiles, text: &str) -> Result<String, Failure> {
     let ids = files.require_tokenizer()?.encode(text, false)?;
     let model = Transformer::open(files, &device(), DType::F32)?;
     let chunks: Vec<&[u32]> = ids.chunks_exact(CHUNK).take(CHUNKS).collect();
-    let logits: Vec<Tensor<2>> =
+    let predicted: Vec<Tensor<2>> =
         chunks.iter().map(|chunk| model.logits(model.embed(chunk, 1))).collect();
-    let examples: Vec<Example> = chunks
-        .iter()
-        .map(|chunk| {
-            let mut example = Example::from_tokens(chunk, 1);
-            (EVERY..chunk.len() - 1).step_by(EVERY).for_each(|place| example.soft[place] = true);
-            example
-        })
-        .collect();
     let mut rows = Vec::new();
     for (min_p, temperature, name, order) in settings() {
         let pipeline = pipeline(temperature, min_p, &order)?;
-        let (mut mass, mut number, mut count) = (0.0, 0.0, 0.0);
-        for logits in &logits {
+        let (mut mass, mut number, mut count, mut losses) = (0.0, 0.0, 0.0, Vec::new());
+        for (chunk, logits) in chunks.iter().zip(&predicted) {
             let probs = pipeline.probs(logits.clone());
             let kept = host_values(pipeline.kept_mass(logits.clone(), &probs));
             mass += kept.iter().sum::<f64>();
             count += kept.len() as f64;
             let (Distribution::Dense(weights) | Distribution::Sparse { weights, .. }) = probs;
             number += host_values(weights).iter().filter(|&&w| w > 0.0).count() as f64;
+            losses.push(loss(chunk, model.logits(with_mixtures(&model, chunk, logits, &pipeline))));
         }
-        let nll = nll(&model, &examples, pipeline);
         rows.push(vec![
             min_p.to_string(),
             temperature.to_string(),
             name.to_owned(),
             format!("{:.1}", 100.0 * mass / count),
             format!("{:.2}", number / count),
-            format!("{nll:.4}"),
+            format!("{:.4}", losses.iter().sum::<f64>() / losses.len() as f64),
         ]);
     }
-    let tokens = nll_of_tokens(&model, &examples);
+    let pairs = chunks.iter().zip(predicted);
+    let tokens: Vec<f64> = pairs.map(|(chunk, logits)| loss(chunk, logits)).collect();
+    let tokens = tokens.iter().sum::<f64>() / tokens.len() as f64;
     let head = ["min-p", "T", "min-p stands", "mass kept, %", "tokens kept", "NLL, nats a token"];
     let note = format!("\nAll inputs tokens: {tokens:.4} nats a token.\n");
     Ok(table(&head, &rows) + &note)
 }
 
-/// Mean cross-entropy where the soft inputs of the examples are mixtures of the predictions made
-/// from tokens alone: two passes.
-fn nll(model: &Transformer, examples: &[Example], pipeline: SoftPipeline) -> f64 {
-    mean_loss(model, examples, Parallel { passes: 2, grad_passes: 0 }, pipeline)
-}
-
-fn nll_of_tokens(model: &Transformer, examples: &[Example]) -> f64 {
-    mean_loss(model, examples, Parallel::TEACHER, SoftPipeline::default())
-}
-
-fn mean_loss(
+/// The tokens' embeddings, and in every few places the mixture of what was predicted there.
+///
+/// # Shapes
+/// - logits: `[tokens, vocab]`; output: `[1, tokens, d_model]`
+fn with_mixtures(
     model: &Transformer,
-    examples: &[Example],
-    rollout: Parallel,
-    pipeline: SoftPipeline,
-) -> f64 {
-    let context = StepContext { pipeline, ..StepContext::default() };
-    let (mut sum, mut weight) = (0.0, 0.0);
-    for example in examples {
-        let batch = Batch::new(vec![example.clone()]);
-        let totals = StepTotals::of([&batch]);
-        let objective = Objective::default();
-        let loss = BatchLoss { batch: &batch, objective, totals, temperature: 1.0 };
-        sum += host_values(rollout.forward(model, &loss, &context).cross_entropy)[0];
-        weight += totals.weight;
+    ids: &[u32],
+    logits: &Tensor<2>,
+    pipeline: &SoftPipeline,
+) -> Tensor<3> {
+    let embeds = model.embed(ids, 1);
+    let [_, tokens, d_model] = embeds.dims();
+    let places: Vec<u32> = (EVERY..tokens).step_by(EVERY).map(|place| place as u32).collect();
+    let before: Vec<u32> = places.iter().map(|place| place - 1).collect();
+    let before = int_tensor(&before, [places.len()], &embeds.device());
+    let mixtures = model.mix(pipeline, pipeline.probs(logits.clone().select(0, before)));
+    let mut sources: Vec<u32> = (0..tokens as u32).collect();
+    for (number, place) in places.iter().enumerate() {
+        sources[*place as usize] = (tokens + number) as u32;
     }
-    sum / weight
+    let sources = int_tensor(&sources, [tokens], &embeds.device());
+    let all = Tensor::cat(vec![embeds.reshape([tokens, d_model]), mixtures], 0);
+    all.select(0, sources).reshape([1, tokens, d_model])
+}
+
+/// Mean cross-entropy of the tokens after the first.
+fn loss(ids: &[u32], logits: Tensor<2>) -> f64 {
+    let scored = logits.narrow(0, 0, ids.len() - 1);
+    let truth = Distribution::one_hot(&ids[1..], &scored);
+    host_values(soft_cross_entropy(scored, truth).mean())[0]
 }
 
 /// Trainings that feed themselves at either order: a table over the seeds.

@@ -268,7 +268,7 @@ fn another_order_of_the_tokens_and_a_shift_of_the_scores_change_nothing() {
     let of = |z: Vec<f64>| by_token(&learned.probs(rows(&[z], DType::F64)), TOKENS).swap_remove(0);
     let plain = of(z.clone());
     let shifted = of(z.iter().map(|z| z + 8.0).collect());
-    assert_close(&[plain.clone()], &[shifted], 1e-12, "a shift");
+    assert_close(std::slice::from_ref(&plain), &[shifted], 1e-12, "a shift");
     let mut turned = of(z.iter().copied().rev().collect());
     turned.reverse();
     assert_close(&[plain], &[turned], 1e-12, "another order");

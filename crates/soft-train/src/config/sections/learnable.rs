@@ -24,7 +24,7 @@ pub struct Learnable {
     /// Ceiling of a learned min-p: at 1 the likeliest token may be left alone.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     pub most_min_p: f64,
-    /// Width of the edge of a learned top-k, in ranks. A small one is near the filter of generation, and has a gradient only where k lies near a half.
+    /// Width of the edge of a learned top-k, in ranks. A small one is near the filter of generation, and has a gradient only where k lies near the middle of two ranks.
     #[schemars(range(min = 1e-6))]
     pub top_k_softness: f64,
     /// Width of the edge of a learned min-p, in nats. A small one is near the filter of generation, and has a gradient only from tokens near the edge.
