@@ -6,7 +6,7 @@ pub mod order;
 
 use std::path::{Path, PathBuf};
 
-use soft_train::config::Loader;
+use soft_train::config::{Config, Loader};
 use soft_train::results::Results;
 use soft_train::run::{Resume, TrainOptions, Trained, train};
 
@@ -125,7 +125,7 @@ impl Study {
         let loader = Loader::new().text("study", text).overrides(own).overrides(settings);
         let resolved = loader.load()?;
         let run_dir = self.dir.join(name);
-        if let Some(results) = finished(&run_dir, &resolved.config.to_toml()) {
+        if let Some(results) = finished(&run_dir, &resolved.config) {
             return Ok(Trained { run_dir, results, table: String::new() });
         }
         eprintln!("{name}");
@@ -139,11 +139,13 @@ impl Study {
     }
 }
 
-/// The results of a run that came to its end under this configuration.
-fn finished(run_dir: &Path, config: &str) -> Option<Results> {
+/// The results of a run that came to its end under this configuration: one that is being made longer
+/// has those of its shorter self until then.
+fn finished(run_dir: &Path, config: &Config) -> Option<Results> {
     let read = |name: &str| std::fs::read_to_string(run_dir.join(name)).ok();
-    let same = read("config.toml").is_some_and(|began| began == config);
-    same.then(|| serde_json::from_str(&read("results.json")?).ok()).flatten()
+    let same = read("config.toml").is_some_and(|began| began == config.to_toml());
+    let ended = crate::runs::checkpoint(run_dir, config.train.steps).exists();
+    (same && ended).then(|| serde_json::from_str(&read("results.json")?).ok()).flatten()
 }
 
 /// The checkpoint that a training on MNNS ended with.

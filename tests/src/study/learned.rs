@@ -43,7 +43,7 @@ kind = "sequential"
 [guidance]
 start = 0.0
 [train]
-steps = 40
+steps = 80
 micro_batch = 2
 lr = 0.0
 weight_decay = 0.0
