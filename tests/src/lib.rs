@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod runs;
 pub mod steps;
+pub mod study;
 pub mod text;
 
 use std::path::PathBuf;

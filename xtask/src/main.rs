@@ -9,6 +9,7 @@ mod fetch;
 mod matrix;
 mod process;
 mod reliability;
+mod study;
 mod test;
 mod tidy;
 mod train;
@@ -22,6 +23,7 @@ cargo xtask VERB
   test [ARGS..]              every test of the workspace; ARGS go to `cargo test`
        [--list-reliability]  then how each promise of the reliability list did
   bench [NAMES..] [-- ARGS]  the benchmarks, all or those named
+  study [PARTS..]            the measurements of docs/temperature-and-filters.md
   matrix [LANES..]           the same tests on flex, ndarray, wgpu, cuda, vulkan
          [--require LANE]    a skip of LANE is a failure
   fetch [smollm2]            put a small real model where SOFT_MODELS looks
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "train" => train::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "study" => study::run(rest),
         "matrix" => matrix::run(rest),
         "fetch" => fetch::run(rest),
         "tidy" => tidy::run(),

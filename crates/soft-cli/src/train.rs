@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
 use soft_train::STOP_REQUESTED;
-use soft_train::config::{Config, Resolved, RolloutKind, TaskName};
+use soft_train::config::{Config, Resolved, RolloutKind, ScheduleForm, TaskName};
 use soft_train::run::{Resume, TrainOptions, shell_word};
 use soft_train::task::mnns::Mnns;
 use soft_train::terminal;
@@ -205,10 +205,21 @@ fn rollout_line(config: &Config) -> String {
         RolloutKind::Parallel => format!(", {} passes", rollout.passes),
     };
     let guidance = &config.guidance;
-    let share = format!("{} to {} ({})", guidance.start, guidance.end, guidance.schedule);
-    match rollout.kind {
+    let share = match guidance.schedule {
+        ScheduleForm::Constant => guidance.start.to_string(),
+        schedule => format!("{} to {} ({schedule})", guidance.start, guidance.end),
+    };
+    let line = match rollout.kind {
+        _ if !rollout.stages.is_empty() => {
+            format!("rollout   {}; share of truth {share}", rollout.stages.join(", "))
+        }
         RolloutKind::Teacher => "rollout   teacher".into(),
         kind => format!("rollout   {kind}{detail}; share of truth {share}"),
+    };
+    let learned: Vec<_> = config.learnable.settings.iter().map(|it| it.as_str()).collect();
+    match learned.is_empty() {
+        true => line,
+        false => format!("{line}\nlearned   {} of the filters", learned.join(", ")),
     }
 }
 
@@ -235,4 +246,27 @@ fn thousands(number: usize) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use soft_train::config::Loader;
+
+    use super::rollout_line;
+
+    #[test]
+    fn a_dry_run_names_every_stage_and_what_is_learned() {
+        let line = |text: &str| {
+            let loaded = Loader::new().text("my.toml", text).load();
+            rollout_line(&loaded.unwrap_or_else(|error| panic!("{error}")).config)
+        };
+        assert_eq!(line(""), "rollout   teacher");
+        let staged = "rollout.stages = [\"teacher 5\", \"sequential\"]\nguidance.start = 0.5\n\
+                      learnable.settings = [\"temperature\"]";
+        assert_eq!(
+            line(staged),
+            "rollout   teacher 5, sequential; share of truth 0.5\n\
+             learned   temperature of the filters"
+        );
+    }
 }

@@ -35,6 +35,22 @@ pub enum Error {
     /// Noise on a distribution of which only drawn tokens are fed.
     #[error("feed draws tokens and noise is on; switch one of them off")]
     NoiseBesideDraws,
+    /// A setting that is learned from a value outside the bound it is to keep.
+    #[error("{name} = {found}: it is learned from there, so expected a number {bound}")]
+    StartOutOfBounds {
+        /// Name of the setting.
+        name: &'static str,
+        /// Where it would start.
+        found: String,
+        /// What its bound allows.
+        bound: String,
+    },
+    /// Learnable settings in a pipeline that gives them no gradient.
+    #[error("nothing can be learned of the filters: {why}")]
+    NothingToLearn {
+        /// The reason.
+        why: &'static str,
+    },
     /// A device name that no backend has.
     #[error("unknown device {name:?}: this build knows {known}")]
     UnknownDevice {

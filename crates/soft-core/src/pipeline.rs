@@ -1,8 +1,9 @@
 //! From logits to the distribution that is fed back: temperature, filters, noise.
 
+use crate::learnable::LEAST_TEMPERATURE;
 use crate::{
-    Distribution, Error, NoiseKey, NormMatch, Place, entropy_nats, float_tensor, gumbel, gumbel_at,
-    log_normalizer, tempered, top_k_ids,
+    Distribution, Error, LearnableFilters, NoiseKey, NormMatch, Place, entropy_nats, float_tensor,
+    gumbel, gumbel_at, log_normalizer, tempered, top_k_ids,
 };
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Bool, Int, Tensor};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod draws;
 mod filters;
+mod relaxed;
 
 /// A stage of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub enum Transform {
 }
 
 impl Transform {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Transform::Temperature => "temperature",
             Transform::TopK => "top_k",
@@ -143,10 +145,9 @@ pub struct SoftToken {
 #[derive(Debug, Clone)]
 pub struct SoftPipeline {
     config: PipelineConfig,
+    /// Settings that are learned, in the place of those of the same names.
+    learnable: Option<Box<LearnableFilters>>,
 }
-
-/// Under it, scores divided by the temperature overflow f32.
-const LEAST_TEMPERATURE: f64 = 1e-30;
 
 impl SoftPipeline {
     /// Checks the settings.
@@ -212,7 +213,7 @@ impl SoftPipeline {
             let last = config.order.last().map_or("nothing", |transform| transform.name());
             return Err(Error::NoiseNotLast { name: last });
         }
-        Ok(Self { config })
+        Ok(Self { config, learnable: None })
     }
 
     /// The settings.
@@ -337,6 +338,9 @@ impl SoftPipeline {
 
     /// Scores after temperature, with what the filters drop at minus infinity.
     fn filtered(&self, logits: Tensor<2>) -> Scores {
+        if let Some(filters) = &self.learnable {
+            return self.relaxed_scores(filters, logits);
+        }
         let scores = tempered(logits, self.config.temperature);
         if !self.filters() {
             return Scores::Dense(scores);
@@ -354,7 +358,7 @@ impl SoftPipeline {
 impl Default for SoftPipeline {
     /// The whole vocabulary at temperature 1.
     fn default() -> Self {
-        Self { config: PipelineConfig::default() }
+        Self { config: PipelineConfig::default(), learnable: None }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{DType, ExecutionError, Tensor};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use soft_core::Schedule;
+use soft_core::{LearnableFilters, Schedule};
 use soft_model::Transformer;
 
 use crate::batch::Batch;
@@ -59,6 +59,16 @@ pub(crate) mod metric_name {
     pub(crate) const MIXTURE_NORM: &str = "Mixture norm";
     /// Sum of their distances to the nearest token, and on the dashboard the same.
     pub(crate) const MIXTURE_DISTANCE: &str = "Mixture distance";
+    /// Soft inputs at which learned filters were compared with hard ones.
+    pub(crate) const COMPARED: &str = "Compared";
+    /// Sum of the weight that hard filters would move, and on the dashboard its mean.
+    pub(crate) const FILTER_GAP: &str = "Filter gap";
+    /// A learned temperature.
+    pub(crate) const TEMPERATURE: &str = "Temperature";
+    /// A learned number of tokens kept.
+    pub(crate) const TOP_K: &str = "Top-k";
+    /// A learned relative probability.
+    pub(crate) const MIN_P: &str = "Min-p";
     /// Share of truth in what is fed.
     pub(crate) const GUIDANCE: &str = "Guidance";
     /// Norm of all gradients, before clipping.
@@ -80,6 +90,8 @@ pub(crate) struct Exchange {
     pub(crate) reset_optimizer: bool,
     pub(crate) optimizer: Option<OptimizerRecord>,
     pub(crate) grad_norm: f64,
+    /// The weight that hard filters move in place of learned ones, at the last look.
+    pub(crate) filter_gap: Option<f64>,
 }
 
 /// A transformer in training.
@@ -87,6 +99,8 @@ pub(crate) struct Exchange {
 pub(crate) struct SoftLearner {
     /// The model.
     pub(crate) model: Transformer,
+    /// Settings of the pipeline that are learned with it.
+    pub(crate) filters: Option<LearnableFilters>,
     #[module(skip)]
     pub(crate) setup: Arc<Setup>,
 }
@@ -117,8 +131,19 @@ impl SoftLearner {
     /// Numbers the parameters by their place in the model, so that an optimizer's state finds
     /// them again after a restart, and lays each out row by row, as an update leaves it: a product
     /// with a transposed view may round otherwise, and the first step after a restart would differ.
-    pub(crate) fn new(model: Transformer, setup: Setup) -> Self {
-        Self { model: model.map(&mut Number { next: 1 }), setup: Arc::new(setup) }
+    pub(crate) fn new(model: Transformer, filters: Option<LearnableFilters>, setup: Setup) -> Self {
+        let mut number = Number { next: 1 };
+        let model = model.map(&mut number);
+        let filters = filters.map(|filters| filters.map(&mut number));
+        Self { model, filters, setup: Arc::new(setup) }
+    }
+
+    /// An optimizer that has seen nothing: no decay pulls at learned settings, whose 0 means nothing.
+    pub(crate) fn fresh_optimizer(&self) -> ModuleOptimizer {
+        let adamw = self.setup.optimizer.init();
+        let Some(filters) = &self.filters else { return adamw };
+        let undecayed = self.setup.optimizer.clone().with_weight_decay(0.0).build();
+        adamw.with_group(ParamGroup::ids_from_module(filters.clone()), undecayed, None)
     }
 }
 
@@ -142,7 +167,10 @@ impl TrainStep for SoftLearner {
     type Input = MicroBatch;
     type Output = StepItem;
 
-    fn step(&self, item: MicroBatch) -> TrainOutput<StepItem> {
+    fn step(&self, mut item: MicroBatch) -> TrainOutput<StepItem> {
+        if let Some(filters) = &self.filters {
+            item.context.pipeline = item.context.pipeline.with_learnable(filters.clone());
+        }
         let entropy_beta = self.setup.entropy_beta.at(item.context.step as usize);
         let loss = BatchLoss {
             batch: &item.batch,
@@ -169,6 +197,8 @@ impl TrainStep for SoftLearner {
             (metric_name::LOCATED, done.fed.located),
             (metric_name::MIXTURE_NORM, done.fed.norm),
             (metric_name::MIXTURE_DISTANCE, done.fed.distance),
+            (metric_name::COMPARED, done.fed.compared),
+            (metric_name::FILTER_GAP, done.fed.gap),
         ];
         TrainOutput { grads: done.gradients, item: StepItem { values } }
     }
@@ -191,7 +221,7 @@ impl TrainStep for SoftLearner {
             scale(&self, &mut grads, setup.clip / exchange.grad_norm);
         }
         if std::mem::take(&mut exchange.reset_optimizer) {
-            *optim = setup.optimizer.init();
+            *optim = self.fresh_optimizer();
         }
         let updated = optim.step(lr_module, self, grads);
         if exchange.save_optimizer {
@@ -293,7 +323,7 @@ mod tests {
             optimizer: AdamWConfig::new(),
             exchange: Mutex::default(),
         };
-        SoftLearner::new(model, setup)
+        SoftLearner::new(model, None, setup)
     }
 
     fn parameters(learner: &SoftLearner) -> Vec<f64> {

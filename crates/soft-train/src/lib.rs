@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod example;
 mod feed;
 mod layout;
+mod learned;
 mod learner;
 mod learning_rate;
 mod metric;

@@ -4,6 +4,7 @@ mod arm;
 mod base_model;
 mod checkpoint;
 mod forgetting;
+mod learned;
 mod model;
 mod samples;
 mod soft_config;

@@ -12,11 +12,12 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use serde_json::json;
-use soft_core::Schedule;
-use soft_model::{Transformer, embedding_norms};
+use soft_core::{LearnableFilters, LearnedValues, Schedule};
+use soft_model::embedding_norms;
 
 use crate::error::Error;
 use crate::feed::StepFeed;
+use crate::learned;
 use crate::learner::{SoftLearner, StepItem, metric_name};
 use crate::renderer::say;
 use crate::run_dir::{EventFile, JsonlWriter};
@@ -28,7 +29,7 @@ pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a checkpoint: (what is done, model, optimizer state).
 pub(crate) type SaveCheckpoint = Box<
-    dyn FnMut(&Done, &Transformer, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
+    dyn FnMut(&Done, &SoftLearner, OptimizerRecord) -> Result<std::path::PathBuf, Error> + Send,
 >;
 
 /// How far a training has come, over all its sessions.
@@ -44,10 +45,10 @@ pub(crate) struct Done {
 
 /// Figures on held-out data of a model after so many steps; none where there is no such data.
 pub(crate) type Evaluate =
-    Box<dyn FnMut(&Transformer, usize) -> Result<Vec<HeldOut>, Error> + Send>;
+    Box<dyn FnMut(&SoftLearner, usize) -> Result<Vec<HeldOut>, Error> + Send>;
 
 /// Continues held-out prompts after so many steps, and records what comes.
-pub(crate) type Sample = Box<dyn FnMut(usize, &Transformer) -> Result<(), Error> + Send>;
+pub(crate) type Sample = Box<dyn FnMut(usize, &SoftLearner) -> Result<(), Error> + Send>;
 
 /// A figure on held-out data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -156,6 +157,8 @@ struct StepFigures {
     /// The 5th, 50th and 95th percentile of the norms of the tokens' embeddings, at a step that
     /// looked where the mixtures lie.
     token_norms: Option<[f64; 3]>,
+    /// What is learned of the filters, as it stands after the step.
+    learned: LearnedValues,
     /// Whether the optimizer's state was taken out for a checkpoint.
     saves: bool,
     /// Whether the run was asked to end with this step.
@@ -184,7 +187,7 @@ impl Steps<'_> {
     ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
         let before = self.job.before;
         if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
-            self.report_start(&path, &learner.model().model.valid())?;
+            self.report_start(&path, &learner.model().valid())?;
         }
         if before.steps == 0 {
             self.sample(0, learner)?;
@@ -208,14 +211,14 @@ impl Steps<'_> {
                 let state = state.ok_or_else(|| Error::Runtime {
                     what: "the optimizer gave no state to save".to_owned(),
                 })?;
-                checkpoint = Some((self.job.save)(&done, &learner.model().model, state)?);
+                checkpoint = Some((self.job.save)(&done, &learner.model(), state)?);
             }
             let evaluates = is_due(self.job.eval_every, done.steps);
             if evaluates || last {
                 self.sample(done.steps, learner)?;
             }
             let held_out = match evaluates {
-                true => (self.job.evaluate)(&learner.model().model.valid(), done.steps)?,
+                true => (self.job.evaluate)(&learner.model().valid(), done.steps)?,
                 false => Vec::new(),
             };
             let seconds = (done.seconds - before.seconds).max(1e-9);
@@ -232,7 +235,7 @@ impl Steps<'_> {
 
     /// What is measured on held-out data before the first step, into a file of its own: the record
     /// has one object a step.
-    fn report_start(&mut self, path: &Path, model: &Transformer) -> Result<(), Error> {
+    fn report_start(&mut self, path: &Path, model: &SoftLearner) -> Result<(), Error> {
         let figures = (self.job.evaluate)(model, 0)?;
         if figures.is_empty() {
             return Ok(());
@@ -250,7 +253,7 @@ impl Steps<'_> {
 
     fn sample(&mut self, steps: usize, learner: &Learner<SoftLearner>) -> Result<(), Error> {
         match &mut self.job.sample {
-            Some(sample) => sample(steps, &learner.model().model.valid()),
+            Some(sample) => sample(steps, &learner.model().valid()),
             None => Ok(()),
         }
     }
@@ -289,6 +292,9 @@ impl Steps<'_> {
         learner.lr_step();
         learner.optimizer_step(reduced.grads());
         let grad_norm = setup.exchange().grad_norm;
+        if let Some(gap) = learned::gap(&sums) {
+            setup.exchange().filter_gap = Some(gap);
+        }
         let loss = sums.values.iter().find(|value| value.0 == metric_name::LOSS);
         let loss = loss.map_or(0.0, |value| value.1);
         for (name, value) in [("loss", loss), ("gradient norm", grad_norm)] {
@@ -299,12 +305,14 @@ impl Steps<'_> {
             }
         }
         let learning_rate = learner.lr_current().base();
+        let learned = learner.model().filters.as_ref().map(LearnableFilters::values);
         Ok(StepFigures {
             item: sums,
             num_tokens,
             grad_norm,
             learning_rate,
             token_norms,
+            learned: learned.unwrap_or_default(),
             saves,
             stopping,
         })
@@ -347,6 +355,7 @@ impl Steps<'_> {
         if let Some(stage) = job.feed.stage(done.steps - 1) {
             line["curriculum/stage"] = stage.into();
         }
+        learned::record(&mut line, &figures.learned, learned::gap(&figures.item));
         if job.has_answers {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();
         }
@@ -369,17 +378,19 @@ impl Steps<'_> {
         if job.print_lines && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
             say(format_args!(
                 "{at} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance \
-                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e} | {rate:.0} tok/s",
+                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e}{} | {rate:.0} tok/s",
                 value(metric_name::LOSS),
                 value(metric_name::CROSS_ENTROPY),
                 value(metric_name::ENTROPY),
-                figures.grad_norm
+                figures.grad_norm,
+                learned::in_words(&figures.learned)
             ));
         }
         if job.print_lines && !held_out.is_empty() {
             say(format_args!("{at} | {}", in_words(held_out)));
         }
         let mut item = figures.item.clone();
+        learned::display(&mut item, &figures.learned);
         let sums = [metric_name::LOCATED, metric_name::MIXTURE_NORM, metric_name::MIXTURE_DISTANCE];
         item.values.retain(|(name, _)| !sums.contains(name));
         if let Some([norm, distance]) = located {

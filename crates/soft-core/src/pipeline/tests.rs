@@ -7,6 +7,7 @@ use crate::{host_values, uniform_stream};
 mod draws;
 mod filters;
 mod gradients;
+mod learnable;
 mod noise;
 
 fn pipeline(config: PipelineConfig) -> SoftPipeline {

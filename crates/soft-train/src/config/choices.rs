@@ -163,6 +163,19 @@ choice! {
 }
 
 choice! {
+    /// A setting of the pipeline that can be learned.
+    LearnableSetting {
+        /// `soft.temperature`.
+        #[default]
+        Temperature = "temperature",
+        /// `soft.top_k`, as a real number with a soft edge.
+        TopK = "top_k",
+        /// `soft.min_p`, with a soft edge.
+        MinP = "min_p",
+    }
+}
+
+choice! {
     /// A published method, whose values are the defaults of `soft`, `think` and `answer`.
     Preset {
         /// None.

@@ -28,10 +28,9 @@ mod validate;
 
 pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
-    GateKind, GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily, NoiseKind, NormMatch,
-    Normalize, Paths, Precision, Preset, RolloutKind, ScheduleForm, SearchKind, SoftInputs,
-    SpanKind, Stage,
-    TaskName, TooLong, TrainOn,
+    GateKind, GuidanceForm, GuidanceOver, LearnableSetting, LrSchedule, Mode, ModelFamily,
+    NoiseKind, NormMatch, Normalize, Paths, Precision, Preset, RolloutKind, ScheduleForm,
+    SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};
@@ -40,8 +39,9 @@ pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
 pub use sections::{
-    Adapter, Config, Curriculum, Data, Estimator, Eval, Gate, Generate, Guidance, Log, LowRank,
-    Model, Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think, Train,
+    Adapter, Config, Curriculum, Data, Estimator, Eval, Gate, Generate, Guidance, Learnable, Log,
+    LowRank, Model, Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think,
+    Train,
 };
 pub(crate) use validate::adds;
 

@@ -15,10 +15,12 @@ use super::choices::{
 mod adapter;
 mod curriculum;
 mod decoding;
+mod learnable;
 
 pub use adapter::Adapter;
 pub use curriculum::Curriculum;
 pub use decoding::{Gate, Generate, Search, Soft, Think};
+pub use learnable::Learnable;
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,8 @@ pub struct Config {
     pub curriculum: Curriculum,
     /// How the gradient passes what is fed back in training.
     pub estimator: Estimator,
+    /// Settings of `soft` that are learned with the model.
+    pub learnable: Learnable,
     /// Share of the truth in what is fed back in training.
     pub guidance: Guidance,
     /// The loss: terms and divisor.
@@ -94,6 +98,7 @@ impl Default for Config {
             rollout: Rollout::default(),
             curriculum: Curriculum::default(),
             estimator: Estimator::default(),
+            learnable: Learnable::default(),
             guidance: Guidance::default(),
             objective: Objective::default(),
             train: Train::default(),

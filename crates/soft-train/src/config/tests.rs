@@ -1,6 +1,7 @@
 //! Laws of the configuration, and each of its messages as users see it.
 
 mod laws;
+mod learnable;
 mod messages;
 mod thoughts;
 

@@ -19,6 +19,7 @@ use crate::task::mnns::MAX_PROBLEMS;
 mod adapter;
 mod curriculum;
 mod full_width;
+mod learnable;
 
 pub(crate) use adapter::adds;
 
@@ -40,6 +41,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(schedules(config, place));
     found.extend(stages(config, place));
     found.extend(estimator(config, place));
+    found.extend(learnable::contradictions(config, place));
     found.extend(parameters(config, place));
     found.extend(repeated("low_rank.targets", &config.low_rank.targets, place));
     found.extend(targets(config, place));

@@ -65,9 +65,13 @@ impl<'a> Feed<'a> {
             return truth;
         }
         let keys: Vec<NoiseKey> = places.iter().map(|&place| self.key(place)).collect();
+        let pipeline = &self.context.pipeline;
+        if self.context.locate && pipeline.learnable().is_some() {
+            self.observed.gap(places, pipeline.gap(logits.clone().inner()));
+        }
         let fed = match self.context.estimator {
-            Estimator::Exact => self.context.pipeline.apply(logits, &keys).fed,
-            estimator => estimator.feed(self.context.pipeline.probs(logits), &keys),
+            Estimator::Exact => pipeline.apply(logits, &keys).fed,
+            estimator => estimator.feed(pipeline.probs(logits), &keys),
         };
         if self.context.form == GuidanceForm::Clamp {
             self.observed.clamp(places, &fed, &truth, &shares);

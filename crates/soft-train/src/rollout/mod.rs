@@ -9,7 +9,7 @@ mod stages;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
-use soft_core::{Estimator, GuidanceForm, Schedule, SoftPipeline};
+use soft_core::{Estimator, GuidanceForm, LearnableFilters, Schedule, SoftPipeline};
 use soft_model::{Dropout, Feedback, Transformer};
 
 pub use observed::FedInputs;
@@ -23,7 +23,8 @@ use crate::objective::{BatchLoss, LossParts};
 /// What a step's passes share besides the batch and the model.
 #[derive(Debug, Clone, Default)]
 pub struct StepContext {
-    /// From logits to the distribution that is fed, the same object as in generation.
+    /// From logits to the distribution that is fed, the same object as in generation. Settings of
+    /// it that are learned get gradients beside the model's.
     pub pipeline: SoftPipeline,
     /// What soft positions are fed: mixtures, or hidden states, which only [`Sequential`] can feed
     /// and which know no estimator and no truth.
@@ -52,7 +53,14 @@ pub struct StepContext {
     pub dropout: f64,
 }
 
+/// What gradients are collected for: the model, and the learnable settings of the pipeline.
+pub(crate) type Learned = (Transformer, Option<LearnableFilters>);
+
 impl StepContext {
+    pub(crate) fn learned(&self, model: &Transformer) -> Learned {
+        (model.clone(), self.pipeline.learnable().cloned())
+    }
+
     pub(crate) fn dropout(&self, batch: &Batch) -> Option<Dropout> {
         // At a rate of 0 too: low-rank branches have rates of their own.
         let rows = batch.rows.clone();

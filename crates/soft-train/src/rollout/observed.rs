@@ -20,12 +20,17 @@ pub struct FedInputs {
     pub norm: f64,
     /// Sum of their distances to the nearest token's embedding.
     pub distance: f64,
+    /// Soft inputs whose filters are learned, where those were compared with hard ones.
+    pub compared: f64,
+    /// Sum of the weight that hard filters would move there.
+    pub gap: f64,
 }
 
 /// Collects while a rollout runs; what is seen of a place again takes the place of what was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     clamped: RefCell<BTreeMap<(usize, usize), bool>>,
+    gaps: RefCell<BTreeMap<(usize, usize), f64>>,
     /// Mixtures in the order they were made, a row a place; looked at once, at the end.
     mixtures: RefCell<Vec<(Vec<Place>, Tensor<2>)>>,
 }
@@ -44,6 +49,16 @@ impl Observed {
         self.clamped.borrow_mut().extend(entries);
     }
 
+    /// How much weight hard filters would move at each place.
+    ///
+    /// # Shapes
+    /// - gaps: `[places]`
+    pub(crate) fn gap(&self, places: &[Place], gaps: Tensor<1>) {
+        let gaps = soft_core::host_values(gaps);
+        let entries = places.iter().map(|place| (place.row, place.position)).zip(gaps);
+        self.gaps.borrow_mut().extend(entries);
+    }
+
     /// Mixtures to be located.
     ///
     /// # Shapes
@@ -56,7 +71,9 @@ impl Observed {
     /// The sums; the embedding is taken only where mixtures are to be located.
     pub(crate) fn sums(&self, model: &Transformer) -> FedInputs {
         let clamped = self.clamped.borrow().values().filter(|&&acts| acts).count() as f64;
-        let mut sums = FedInputs { clamped, ..FedInputs::default() };
+        let gaps = self.gaps.borrow();
+        let (compared, gap) = (gaps.len() as f64, gaps.values().sum());
+        let mut sums = FedInputs { clamped, compared, gap, ..FedInputs::default() };
         let mixtures = self.mixtures.borrow();
         if mixtures.is_empty() {
             return sums;

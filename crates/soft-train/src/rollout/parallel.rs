@@ -9,7 +9,7 @@ use soft_core::Distribution;
 use soft_model::{Cells, Dropout, Feedback, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext, backward, recompute};
+use super::{Differentiated, Learned, Rollout, StepContext, backward, recompute};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -92,20 +92,21 @@ impl Rollout for Parallel {
     ) -> Differentiated {
         let feed = Feed::new(loss.batch, context);
         let run = Run::new(&feed, loss);
+        let learned = context.learned(model);
         let (chunk, scored) = (context.loss_chunk, run.scored.len());
         let (gradients, parts) = if context.recompute > 0 && scored > 0 {
-            recompute::differentiate(&self.plan(&run), &run, model, loss)
+            recompute::differentiate(&self.plan(&run), &run, &learned, loss)
         } else if chunk > 0 && chunk < scored {
             let hidden = run.predictions(self.last_hidden(&run, model));
             let mut reduced = GradientsAccumulator::new();
-            let (gradient, parts) = of_head(model, loss, &hidden, &run, &mut reduced);
+            let (gradient, parts) = of_head(&learned, loss, &hidden, &run, &mut reduced);
             let grads = backward((hidden * gradient).sum());
-            reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+            reduced.accumulate(&learned, GradientsParams::from_grads(grads, &learned));
             (reduced.grads(), parts)
         } else {
             let hidden = run.predictions(self.last_hidden(&run, model));
             let parts = loss.parts(model.output_head().logits(hidden), &run.scored);
-            (GradientsParams::from_grads(backward(parts.loss.clone()), model), parts)
+            (GradientsParams::from_grads(backward(parts.loss.clone()), &learned), parts)
         };
         Differentiated::new(gradients, parts, feed.observed.sums(model))
     }
@@ -118,12 +119,13 @@ impl Rollout for Parallel {
 /// # Shapes
 /// - hidden: `[places, d_model]`; output: the same
 pub(super) fn of_head(
-    model: &Transformer,
+    learned: &Learned,
     loss: &BatchLoss<'_>,
     hidden: &Tensor<2>,
     run: &Run<'_>,
-    reduced: &mut GradientsAccumulator<Transformer>,
+    reduced: &mut GradientsAccumulator<Learned>,
 ) -> (Tensor<2>, LossParts) {
+    let model = &learned.0;
     let places = &run.scored;
     let chunk = match run.feed.context.loss_chunk {
         0 => places.len(),
@@ -138,7 +140,7 @@ pub(super) fn of_head(
         let parts = loss.parts(model.output_head().logits(rows.clone()), places);
         let mut grads = parts.loss.backward();
         gradient.push(rows.grad_remove(&mut grads).unwrap_or_else(|| rows.inner().zeros_like()));
-        reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+        reduced.accumulate(learned, GradientsParams::from_grads(grads, learned));
         total = total.plus(LossParts {
             loss: parts.loss.inner(),
             cross_entropy: parts.cross_entropy.inner(),

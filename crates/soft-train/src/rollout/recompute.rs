@@ -3,11 +3,10 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
-use soft_model::Transformer;
 
-use super::{StepContext, backward};
 use super::feed::Feed;
 use super::parallel::{Passes, Run, of_head};
+use super::{Learned, StepContext, backward};
 use crate::objective::{BatchLoss, LossParts};
 
 /// Loss and gradients of the passes with the memory of one group of [`StepContext::recompute`]
@@ -22,9 +21,10 @@ use crate::objective::{BatchLoss, LossParts};
 pub(super) fn differentiate(
     plan: &Passes,
     run: &Run<'_>,
-    model: &Transformer,
+    learned: &Learned,
     loss: &BatchLoss<'_>,
 ) -> (GradientsParams, LossParts) {
+    let model = &learned.0;
     let size = run.feed.context.recompute;
     let n_layers = model.config().n_layers;
     let group = |first: usize| first..n_layers.min(first.saturating_add(size));
@@ -67,20 +67,20 @@ pub(super) fn differentiate(
             }
             None => {
                 output = again.predictions(output);
-                let (gradient, all) = of_head(model, loss, &output, &again, &mut reduced);
+                let (gradient, all) = of_head(learned, loss, &output, &again, &mut reduced);
                 parts = all;
                 gradient
             }
         };
         let mut grads = backward((output * gradient).sum());
         arrived = leaf.grad_remove(&mut grads).map(Tensor::from_inner);
-        reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+        reduced.accumulate(learned, GradientsParams::from_grads(grads, learned));
     }
     let embeds = again.embeds(model, &first_fed);
     // The embeddings may all be frozen.
     if let Some(gradient) = arrived.filter(|_| embeds.is_tracked()) {
         let grads = backward((embeds * gradient).sum());
-        reduced.accumulate(model, GradientsParams::from_grads(grads, model));
+        reduced.accumulate(learned, GradientsParams::from_grads(grads, learned));
     }
     (reduced.grads(), parts)
 }

@@ -7,7 +7,7 @@ use soft_core::at_least_f32;
 use soft_model::{Cells, Dropout, Feedback, KvCache, OutputHead, Transformer};
 
 use super::feed::{Feed, predictions};
-use super::{Differentiated, Rollout, StepContext, backward};
+use super::{Differentiated, Learned, Rollout, StepContext, backward};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
 
@@ -88,7 +88,7 @@ impl Rollout for Sequential {
             let mut carried = Carried::default();
             for (index, segment) in segments.iter().enumerate().rev() {
                 let found = run.segment(segment, recorded.at(index), &carried);
-                accumulator.accumulate(model, found.gradients);
+                accumulator.accumulate(&run.learned, found.gradients);
                 parts = parts.plus(found.parts);
                 carried = found.before;
                 entering = entering.or(Some(found.after));
@@ -171,6 +171,7 @@ impl Recorded {
 /// One batch on its way through the recurrence.
 struct Run<'a> {
     model: &'a Transformer,
+    learned: Learned,
     loss: &'a BatchLoss<'a>,
     feed: Feed<'a>,
     dropout: Option<Dropout>,
@@ -186,8 +187,8 @@ impl<'a> Run<'a> {
         starts.extend((1..columns).filter(is_soft));
         starts.push(columns);
         let spans = starts.windows(2).map(|pair| Span { start: pair[0], end: pair[1] }).collect();
-        let feed = Feed::new(batch, context);
-        Self { model, loss, feed, dropout: context.dropout(batch), spans }
+        let (feed, learned) = (Feed::new(batch, context), context.learned(model));
+        Self { model, learned, loss, feed, dropout: context.dropout(batch), spans }
     }
 
     /// Places whose mixture is the first input of a span.
@@ -339,7 +340,7 @@ impl<'a> Run<'a> {
             mixtures: leaf.and_then(|leaf| leaf.grad_remove(&mut grads)),
             cache: earlier_gradients(leaves, &mut grads, start, carried),
         };
-        let gradients = GradientsParams::from_grads(grads, model);
+        let gradients = GradientsParams::from_grads(grads, &self.learned);
         Outcome { gradients, parts: own, before, after }
     }
 }

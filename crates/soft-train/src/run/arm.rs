@@ -8,14 +8,14 @@ use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
-use soft_core::SoftPipeline;
+use soft_core::{LearnableFilters, SoftPipeline};
 use soft_model::Transformer;
 
 use super::checkpoint::{self, CheckpointWriter};
 use super::forgetting::PlainText;
 use super::samples::Samples;
 use super::trained::rates;
-use super::{Problem, TrainOptions, model};
+use super::{Problem, TrainOptions, learned, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, FeedKind, RolloutKind, RolloutPlan, TaskName};
@@ -60,32 +60,37 @@ impl Training<'_> {
         let step = restored.as_ref().map_or(0, |restored| restored.done.steps as u64);
         self.dir.truncate_after(step)?;
         discard_after(self.dir.path(), step)?;
-        let (model, optimizer, before, checkpoint) = match restored {
+        let (model, filters, optimizer, before, checkpoint) = match restored {
             Some(restored) => {
                 say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
+                let filters = learned::restore(config, self.arm, &restored.path, &device)?;
                 let path = Some(restored.path);
-                (restored.model, Some(restored.optimizer), restored.done, path)
+                (restored.model, filters, Some(restored.optimizer), restored.done, path)
             }
             None => {
                 let model = model::begin(config, self.problem, self.arm, &device)?;
-                (model, None, Done::default(), None)
+                let filters = learned::begin(config, self.arm, &device)?;
+                (model, filters, None, Done::default(), None)
             }
         };
-        let (model, checkpoint, done) = if before.steps >= config.train.steps {
-            (model.valid(), checkpoint, before)
+        let learner = SoftLearner::new(model, filters, self.setup()?);
+        let (learner, checkpoint, done) = if before.steps >= config.train.steps {
+            (learner.valid(), checkpoint, before)
         } else {
-            let setup = self.setup()?;
-            let adamw = setup.optimizer.init();
+            let adamw = learner.fresh_optimizer();
             let optimizer = match optimizer {
                 Some(record) => adamw.load_record(record),
                 None => adamw,
             };
-            let learner = SoftLearner::new(model, setup);
             let rates = rates(&learner.model, config, before.steps)?;
+            let rates = learned::with_rate(rates, &learner, config, before.steps);
             let learner = Learner::new(learner, optimizer, rates);
             self.fit(learner, self.job(stages, data_crc32, before)?)?
         };
-        self.results(&model, checkpoint.unwrap_or_default(), &done)
+        if let Some(note) = learned::note(&learner) {
+            say(format_args!("{note}"));
+        }
+        self.results(&learner, checkpoint.unwrap_or_default(), &done)
     }
 
     fn setup(&self) -> Result<Setup, Error> {
@@ -128,7 +133,7 @@ impl Training<'_> {
         &self,
         learner: Learner<SoftLearner>,
         job: Job,
-    ) -> Result<(Transformer, Option<PathBuf>, Done), Error> {
+    ) -> Result<(SoftLearner, Option<PathBuf>, Done), Error> {
         let strategy = Shared::new(SoftStrategy::new(job));
         let outcome = strategy.outcome.clone();
         let mut training = SupervisedTraining::new(
@@ -151,6 +156,16 @@ impl Training<'_> {
             metric_name::GRAD_NORM,
             metric_name::LEARNING_RATE,
         ] {
+            training = training.metric_train_numeric(ScalarMetric::new(name));
+        }
+        let learnable = self.config.learnable.config();
+        let shown = [
+            (learnable.temperature, metric_name::TEMPERATURE),
+            (learnable.top_k, metric_name::TOP_K),
+            (learnable.min_p, metric_name::MIN_P),
+            (learnable.top_k || learnable.min_p, metric_name::FILTER_GAP),
+        ];
+        for (_, name) in shown.into_iter().filter(|(learned, _)| *learned) {
             training = training.metric_train_numeric(ScalarMetric::new(name));
         }
         let held_out = match self.problem {
@@ -179,7 +194,7 @@ impl Training<'_> {
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome.error.take() {
             Some(error) => Err(error),
-            None => Ok((result.model.model, outcome.checkpoint.take(), outcome.done)),
+            None => Ok((result.model, outcome.checkpoint.take(), outcome.done)),
         }
     }
 
@@ -188,7 +203,7 @@ impl Training<'_> {
         let run_dir = self.dir.path();
         let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
         let sample = self.samples(&writer)?.map(|mut samples| -> Sample {
-            Box::new(move |step, model| samples.write(step, model))
+            Box::new(move |step, learner| samples.write(step, learner))
         });
         Ok(Job {
             sample,
@@ -209,7 +224,7 @@ impl Training<'_> {
                 .tensorboard
                 .then(|| EventFile::create(run_dir, before.steps as u64))
                 .transpose()?,
-            save: Box::new(move |done, model, optimizer| writer.write(done, model, optimizer)),
+            save: Box::new(move |done, learner, optimizer| writer.write(done, learner, optimizer)),
             evaluate: self.evaluation()?,
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
@@ -242,12 +257,14 @@ impl Training<'_> {
                 let task = task.clone();
                 let curriculum = self.config.curriculum.clone();
                 let stages = self.problem.num_stages(self.config);
-                let asking = self.asking(self.arm, 0)?;
-                Ok(Box::new(move |model, steps| {
+                let asking = self.asking(self.arm, 0, None)?;
+                Ok(Box::new(move |learner, steps| {
                     let problems = limited(task.validation(), limit);
                     let cut = curriculum.cut_after(steps, stages);
-                    let asking = Asking { cut, ..asking.clone() };
-                    let correct = count_correct(model, &task, problems, &asking)?;
+                    let mut asking = Asking { cut, ..asking.clone() };
+                    let filters = learner.filters.as_ref();
+                    asking.thoughts.pipeline = learned::decoded(&pipeline, filters);
+                    let correct = count_correct(&learner.model, &task, problems, &asking)?;
                     let value = correct as f64 / problems.len() as f64;
                     let title = metric_name::ACCURACY;
                     Ok(vec![HeldOut { title, key: "valid/accuracy", value }])
@@ -266,7 +283,10 @@ impl Training<'_> {
                     seed,
                     ..StepContext::default()
                 };
-                Ok(Box::new(move |model, _| {
+                Ok(Box::new(move |learner, _| {
+                    let model = &learner.model;
+                    let pipeline = learned::decoded(&context.pipeline, learner.filters.as_ref());
+                    let context = StepContext { pipeline, ..context.clone() };
                     let mut figures = Vec::new();
                     if !valid.is_empty() {
                         let (value, answer) = free_running_cross_entropy(model, &valid, &context);
@@ -288,20 +308,27 @@ impl Training<'_> {
     }
 
     /// How problems are put to the model after so many steps.
-    fn asking(&self, arm: Arm, steps: usize) -> Result<Asking, Error> {
-        let thoughts = self.config.soft.manner()?;
+    fn asking(
+        &self,
+        arm: Arm,
+        steps: usize,
+        filters: Option<&LearnableFilters>,
+    ) -> Result<Asking, Error> {
+        let mut thoughts = self.config.soft.manner()?;
+        thoughts.pipeline = learned::decoded(&thoughts.pipeline, filters);
         let cut = self.problem.cut_after(self.config, steps);
         Ok(Asking { arm, thoughts, cut, seed: self.config.run.seed })
     }
 
     fn results(
         &self,
-        model: &Transformer,
+        learner: &SoftLearner,
         checkpoint: PathBuf,
         done: &Done,
     ) -> Result<Vec<ArmResult>, Error> {
+        let model = &learner.model;
         let Problem::Mnns(task) = self.problem else {
-            for HeldOut { key, value, .. } in (self.evaluation()?)(model, done.steps)? {
+            for HeldOut { key, value, .. } in (self.evaluation()?)(learner, done.steps)? {
                 say(format_args!("{key} {value:.4}"));
             }
             say(format_args!("checkpoint: {}", checkpoint.display()));
@@ -315,7 +342,12 @@ impl Training<'_> {
         }
         let shape = model.config();
         let result = |arm| -> Result<ArmResult, Error> {
-            let correct = count_correct(model, task, problems, &self.asking(arm, done.steps)?)?;
+            let correct = count_correct(
+                model,
+                task,
+                problems,
+                &self.asking(arm, done.steps, learner.filters.as_ref())?,
+            )?;
             let mut result = ArmResult::new(arm, correct, problems.len() as u64);
             result.steps = done.steps as u64;
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;

@@ -9,6 +9,7 @@ use burn::tensor::{DType, Device};
 use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
 use super::base_model::Base;
+use super::learned;
 use super::soft_config::soft_config;
 use super::trained::restrict;
 use super::{Problem, Resume};
@@ -18,7 +19,7 @@ use crate::checkpoint_dir::{
 };
 use crate::config::{Arm, Config};
 use crate::error::Error;
-use crate::learner::trainable_parameters;
+use crate::learner::{SoftLearner, trainable_parameters};
 use crate::strategy::Done;
 
 /// File of the optimizer's state, in Burn's own format.
@@ -90,9 +91,10 @@ impl CheckpointWriter {
     pub(super) fn write(
         &self,
         done: &Done,
-        model: &Transformer,
+        learner: &SoftLearner,
         optimizer: OptimizerRecord,
     ) -> Result<PathBuf, Error> {
+        let model = &learner.model;
         let writer = Writer::begin(&self.run_dir, done.steps as u64)?;
         let folder = writer.path();
         writer.write_json("config.json", &model.config().to_hf())?;
@@ -106,7 +108,11 @@ impl CheckpointWriter {
         }
         let (steps, stages) = (done.steps.saturating_sub(1), self.soft_configs.len());
         let soft_config = &self.soft_configs[self.config.curriculum.stage_at(steps, stages)];
+        let soft_config = learned::soft_config(soft_config, &self.config, learner);
         writer.write("soft_config.toml", soft_config.as_bytes())?;
+        if let Some(filters) = &learner.filters {
+            writer.write_json(learned::LEARNED, &learned::to_json(filters))?;
+        }
         let path = folder.join(OPTIMIZER);
         optimizer.save(&path).map_err(|error| Error::disk(&path)(io::Error::other(error)))?;
         writer.write_json(STATE, &self.state(done, model))?;

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use soft_model::{Tokenizer, Transformer, embedding_norms};
+use soft_model::{Tokenizer, embedding_norms};
 
+use super::learned;
 use crate::comparison::Extractor;
 use crate::config::{Config, Curriculum, Loader};
 use crate::decoding::Decoding;
 use crate::error::Error;
 use crate::example::Example;
+use crate::learner::SoftLearner;
 use crate::run_dir::{JsonlWriter, RunDir, TRACES, replace_file};
 use crate::trace::{Context, Row};
 
@@ -77,12 +79,15 @@ impl Samples {
     ///
     /// # Errors
     /// Those of generation, and of the disk.
-    pub(super) fn write(&mut self, step: usize, model: &Transformer) -> Result<(), Error> {
+    pub(super) fn write(&mut self, step: usize, learner: &SoftLearner) -> Result<(), Error> {
+        let model = &learner.model;
         let tokenizer = self.tokenizer.as_ref();
         let stage = self.curriculum.stage_at(step.saturating_sub(1), self.stages.len());
         let config = &self.stages[stage];
         let mut decoding = Decoding::with_tokens(config, tokenizer, &model.config().eos_ids)?;
         decoding.options.record = true;
+        let thoughts = &mut decoding.options.thoughts.pipeline;
+        *thoughts = learned::decoded(thoughts, learner.filters.as_ref());
         let ids: Vec<Vec<u32>> = self.prompts.iter().map(|prompt| prompt.ids.clone()).collect();
         let made = decoding.run(model, &ids, 0, &mut |_, _, _| {})?;
         let mut context = Context::new(config, None, embedding_norms(model));

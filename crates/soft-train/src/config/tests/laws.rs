@@ -107,8 +107,8 @@ const WITHOUT_DEFAULT: [&str; 2] = ["model.path", "model.adapter"];
 #[test]
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
-    assert_eq!(known.sections.len(), 23);
-    assert_eq!(known.keys.len(), 163);
+    assert_eq!(known.sections.len(), 24);
+    assert_eq!(known.keys.len(), 170);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }
@@ -237,6 +237,7 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
         [
             "mnns-coconut",
             "mnns-hard",
+            "mnns-learned",
             "mnns-no-thought",
             "mnns-soft",
             "quickstart",
