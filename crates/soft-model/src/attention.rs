@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 
 use crate::adapter::Projection;
 use crate::dropout::{Dropout, Site};
@@ -101,7 +100,7 @@ impl Attention {
             Some(mask) => scores + mask.clone(),
             None => scores,
         };
-        let mut weights = softmax(scores, 3); // [batch, n_kv_heads, group * seq, slots]
+        let mut weights = soft_core::softmax_last(scores); // [batch, n_kv_heads, group * seq, slots]
         if let Some(dropout) = pass.dropout {
             let columns = pass.columns;
             weights = dropout.attention(weights, &columns.positions, &columns.key_positions, layer);

@@ -24,17 +24,10 @@ impl Norm {
     /// - x: `[rows, d]`
     /// - output: `[rows, d]`
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let scaled = |x| soft_core::rms_norm(x, self.weight.val(), self.eps);
         match &self.bias {
-            Some(bias) => {
-                let centred = x.clone() - x.mean_dim(1);
-                self.scaled(centred) + bias.val()
-            }
-            None => self.scaled(x),
+            Some(bias) => scaled(x.clone() - x.mean_dim(1)) + bias.val(),
+            None => scaled(x),
         }
-    }
-
-    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
-        let rms = (x.clone().square().mean_dim(1) + self.eps).sqrt();
-        x / rms * self.weight.val()
     }
 }

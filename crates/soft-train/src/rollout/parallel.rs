@@ -7,6 +7,7 @@ use soft_core::Distribution;
 use soft_model::{Dropout, Transformer};
 
 use super::feed::{Feed, predictions};
+use super::predicted::loss_of_rows;
 use super::{Differentiated, Rollout, StepContext};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
@@ -122,28 +123,12 @@ fn in_chunks(
     places: &[Place],
     chunk: usize,
 ) -> (GradientsParams, LossParts) {
+    let found = loss_of_rows(model, loss, hidden.clone().inner(), places, chunk);
     let mut reduced = GradientsAccumulator::new();
-    let mut total = BatchLoss::nothing(&model.device().inner(), model.dtype());
-    let mut gradient = Vec::new();
-    for (index, places) in places.chunks(chunk).enumerate() {
-        let rows = hidden.clone().inner().narrow(0, index * chunk, places.len());
-        let rows: Tensor<2> = Tensor::from_inner(rows).require_grad();
-        // A head of its own: what a backward pass has used is gone.
-        let parts = loss.parts(model.output_head().logits(rows.clone()), places);
-        let mut grads = parts.loss.backward();
-        gradient.push(rows.grad_remove(&mut grads).unwrap_or_else(|| rows.inner().zeros_like()));
-        reduced.accumulate(model, GradientsParams::from_grads(grads, model));
-        total = total.plus(LossParts {
-            loss: parts.loss.inner(),
-            cross_entropy: parts.cross_entropy.inner(),
-            answer: parts.answer.inner(),
-            entropy: parts.entropy.inner(),
-        });
-    }
-    let gradient = Tensor::from_inner(Tensor::cat(gradient, 0));
-    let grads = (hidden * gradient).sum().backward();
+    reduced.accumulate(model, found.gradients);
+    let grads = (hidden * Tensor::from_inner(found.hidden)).sum().backward();
     reduced.accumulate(model, GradientsParams::from_grads(grads, model));
-    (reduced.grads(), total)
+    (reduced.grads(), found.parts)
 }
 
 /// What the passes of one batch share.
