@@ -1,7 +1,7 @@
 """Training steps beside PyTorch, which does the same work eagerly: time, tokens a second, memory.
 
-usage: tests/peers/run_training.sh [--rounds N] [--setting lora|whole] [--arm ARM ..] [--length]
-                                   [--threads N]
+usage: tests/peers/run_training.sh [--rounds N] [--setting lora|whole] [--arm ARM ..] [--threads N]
+                                   [--length [N ..]]
 
 Model, weights, batch and rollouts are those of the benchmark `bench-training`; the losses and the
 norms of the gradients of both programs are compared before anything is timed. Workers of both take
@@ -13,6 +13,7 @@ recurrence, or one cut every 16 positions by `detach` and differentiated part by
 
 import argparse
 import gc
+import math
 import os
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ SHAPES = {
     "whole": dict(rows=4, heads=8, kv=4, dim=32, theta=1e4, layers=12, vocabulary=4096),
 }
 EPS = 1e-5
+LENGTHS = (16, 64, 128, 256, 512)
 
 
 def make(setting):
@@ -284,15 +286,31 @@ def compare(setting, arms, rounds):
     return same
 
 
-def lengths(setting):
+def lengths(setting, softs):
     """The sequential rollout against the number of soft positions."""
-    for soft in (16, 64, 128, 256, 512):
+    same, times = True, []
+    for soft in softs:
         ours, peer = pair(setting, "sequential", soft)
-        check(f"{setting} sequential {soft}", ours, peer)
-        (a, _, more, _), (b, _, peers, _) = ours.step(), peer.step()
+        same &= check(f"{setting} sequential {soft}", ours, peer)
+        (a, _, more, spent), (b, _, peers, other) = ours.step(), peer.step()
         ours.end(), peer.end()
+        times.append((spent, other))
         print(f"{setting} sequential {soft:>4}: {a:.0f} ms, {more:.0f} MB above; torch {b:.0f} ms,"
-              f" {peers:.0f} MB; ours / torch {a / b:.2f}", flush=True)
+              f" {peers:.0f} MB; ours / torch: clock {a / b:.2f}, processor {spent / other:.2f}", flush=True)
+    if len(times) > 1:
+        growth = math.log(softs[-1] / softs[0])
+        mine, peers = (math.log(last / first) / growth for first, last in zip(times[0], times[-1]))
+        print(f"exponent of processor time from {softs[0]} to {softs[-1]}: {mine:.2f}, torch {peers:.2f}")
+    print(flush=True)
+    return same
+
+
+def machine():
+    from importlib.metadata import version
+
+    names = (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    name = next(names, "an unknown processor").rpartition(": ")[2]
+    return f"{name}, {os.cpu_count()} cores; torch {version('torch')}, Python {sys.version.split()[0]}"
 
 
 def main():
@@ -301,16 +319,17 @@ def main():
     parser.add_argument("--setting", choices=list(SHAPES))
     parser.add_argument("--arm", choices=ARMS, nargs="+", default=ARMS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--length", action="store_true")
+    parser.add_argument("--length", type=int, nargs="*")
     given = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(given.threads)
     FOLDER.mkdir(parents=True, exist_ok=True)
+    print(machine(), flush=True)
     same = True
     for setting in [given.setting] if given.setting else SHAPES:
         subprocess.run([OURS, "--export", setting, FOLDER / f"{setting}.safetensors"], check=True)
         same &= compare(setting, given.arm, given.rounds)
-        if given.length:
-            lengths(setting)
+        if given.length is not None:
+            same &= lengths(setting, given.length or LENGTHS)
     if not same:
         sys.exit("the two programs did not do the same work")
 

@@ -21,6 +21,19 @@ pub fn quick() -> bool {
     std::env::args().any(|argument| argument == "--quick")
 }
 
+/// Keeps freed memory in the process, as the program `soft` does. Where `MIMALLOC_PURGE_DELAY` is
+/// set it holds.
+#[expect(unsafe_code, reason = "an option of the allocator, which has no safe interface")]
+pub fn keep_freed_memory() {
+    unsafe extern "C" {
+        fn mi_option_set_default(option: std::ffi::c_int, value: std::ffi::c_long);
+    }
+    // `mi_option_purge_delay` in mimalloc's list of options.
+    const PURGE_DELAY: std::ffi::c_int = 15;
+    // SAFETY: sets one number that the allocator reads when it frees.
+    unsafe { mi_option_set_default(PURGE_DELAY, -1) };
+}
+
 /// Prints on what and how the benchmark runs.
 pub fn print_header(device: &Device, settings: &str) {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -100,7 +100,7 @@ fn segments_of_any_length_equal_one_unrolled_graph_in_f32() {
         for form in FORMS {
             let context = everything(form);
             let whole = run(&Sequential::UNROLLED, &model, &ragged_batch(), &context);
-            for segment in [1, 2, 3, 4] {
+            for segment in [0, 1, 2, 3, 4] {
                 let rollout = Sequential { segment, truncate: 0 };
                 let parts = run(&rollout, &model, &ragged_batch(), &context);
                 assert_same(&model, &whole, &parts, 1e-5);
@@ -123,6 +123,8 @@ fn feeds() -> Vec<StepContext> {
         },
         PipelineConfig { feed: Feed::Samples { count: 3 }, ..Default::default() },
         PipelineConfig { noise: dirichlet, norm_match: NormMatch::L2, ..Default::default() },
+        // As many tokens as it takes: another number at each position.
+        PipelineConfig { top_p: 0.6, norm_match: NormMatch::Rms, ..Default::default() },
     ];
     let of = |config| StepContext {
         pipeline: SoftPipeline::new(config).expect("valid settings"),

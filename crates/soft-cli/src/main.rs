@@ -39,6 +39,7 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 const STACK_BYTES: usize = 256 << 20;
 
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let arguments = Arguments::parse();
     if !wants_backtrace(std::env::var_os("RUST_BACKTRACE").as_deref()) {
         // A panic ends as the one error that `Failure::panicked` prints, or is caught where a

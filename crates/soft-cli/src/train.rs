@@ -201,6 +201,9 @@ fn rollout_line(config: &Config) -> String {
     let rollout = &config.rollout;
     let detail = match rollout.kind {
         RolloutKind::Teacher => String::new(),
+        RolloutKind::Sequential if rollout.segment == 0 => {
+            ", segments as long as 1 GiB allows".into()
+        }
         RolloutKind::Sequential => format!(", segments of {}", rollout.segment),
         RolloutKind::Parallel => format!(", {} passes", rollout.passes),
     };

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 
 use crate::active::Reach;
 use crate::adapter::Projection;
@@ -107,7 +106,7 @@ impl Attention {
             None => scores,
         };
         let dtype = scores.dtype();
-        let mut weights = softmax(soft_core::at_least_f32(scores), 3); // [batch, n_kv_heads, group * seq, slots]
+        let mut weights = soft_core::softmax_last(soft_core::at_least_f32(scores)); // [batch, n_kv_heads, group * seq, slots]
         if let Some(dropout) = pass.dropout {
             let columns = pass.columns;
             weights = dropout.attention(weights, &columns.positions, &columns.key_positions, layer);

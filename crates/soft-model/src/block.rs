@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, silu, tanh};
+use soft_core::gated_silu;
 
 use crate::adapter::Projection;
 use crate::attention::{Attention, Pass};
@@ -63,7 +64,11 @@ impl Mlp {
         let inner = match &self.gate {
             Some(gate) => {
                 let gate = gate.forward(x.clone(), at(Projection::Gate));
-                activate(gate, self.activation) * self.up.forward(x, at(Projection::Up))
+                let up = self.up.forward(x, at(Projection::Up));
+                match self.activation {
+                    Activation::Silu => gated_silu(gate, up),
+                    other => activate(gate, other) * up,
+                }
             }
             None => activate(self.up.forward(x, at(Projection::Up)), self.activation),
         };

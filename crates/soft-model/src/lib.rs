@@ -19,6 +19,7 @@ mod chat_template;
 mod config;
 mod construct;
 mod decoder;
+mod deferred;
 mod dropout;
 mod error;
 mod export;
@@ -56,6 +57,7 @@ pub use adapter::{Difference, LowRankSpec, PeftAdapter, TARGETS, Targets, probe_
 pub use beam::{BeamKind, BeamOptions, Beams, beam_search};
 pub use chat_template::{ChatTemplate, Message};
 pub use config::{Activation, Family, ModelConfig, Positions, RopeScaling};
+pub use deferred::zero_leaf;
 pub use dropout::Dropout;
 pub use error::Error;
 pub use gate::{EntropyOf, Gate, Switch};

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use crate::active::Reach;
 use crate::adapter::Projection;
 use crate::attention::Pass;
+use crate::deferred::Products;
 use crate::dropout::Site;
 
 /// `y = x W + b + scale (x A) B`, the last term where a low-rank branch is attached and on.
@@ -22,6 +23,11 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<Param<Tensor<2>>>,
     /// Trainable correction of a frozen matrix.
     pub(crate) low_rank: Option<LowRank>,
+    /// Where the weight is a constant whose gradient is taken later ([`Transformer::for_recurrence`]).
+    ///
+    /// [`Transformer::for_recurrence`]: crate::Transformer::for_recurrence
+    #[module(skip)]
+    pub(crate) products: Option<Products>,
 }
 
 /// The low-rank branch of a [`Linear`] (LoRA, Hu et al. 2021, arXiv:2106.09685).
@@ -87,7 +93,7 @@ impl LowRank {
         self.settings.alpha / if self.settings.rslora { rank.sqrt() } else { rank }
     }
 
-    /// `scale (drop(x) A) B`.
+    /// `(scale drop(x) A) B`.
     fn correction(&self, x: Tensor<2>, at: At<'_>) -> Tensor<2> {
         let x = match at.pass.branch_dropout {
             Some(dropout) if self.settings.dropout > 0.0 => {
@@ -98,7 +104,7 @@ impl LowRank {
             }
             _ => x,
         };
-        x.matmul(self.a.val()).matmul(self.b.val()) * self.scale()
+        (x.matmul(self.a.val()) * self.scale()).matmul(self.b.val())
     }
 }
 
@@ -108,6 +114,7 @@ impl Linear {
             weight: Param::from_tensor(weight),
             bias: bias.map(Param::from_tensor),
             low_rank: None,
+            products: None,
         }
     }
 
@@ -127,7 +134,10 @@ impl Linear {
             Some(magnitude / taken.cloned().unwrap_or_else(|| self.column_norms()))
         });
         let correction = branch.map(|branch| branch.correction(x.clone(), at));
-        let y = x.matmul(self.weight.val());
+        let y = match &self.products {
+            Some(products) => products.product(x, self.weight.val()),
+            None => soft_core::product(x, self.weight.val()),
+        };
         let biased = |y: Tensor<2>| match &self.bias {
             Some(bias) => y + bias.val(),
             None => y,

@@ -27,18 +27,11 @@ impl Norm {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let x = at_least_f32(x);
+        let scaled = |x| soft_core::rms_norm(x, at_least_f32(self.weight.val()), self.eps);
         let normed = match &self.bias {
-            Some(bias) => {
-                let centred = x.clone() - x.mean_dim(1);
-                self.scaled(centred) + at_least_f32(bias.val())
-            }
-            None => self.scaled(x),
+            Some(bias) => scaled(x.clone() - x.mean_dim(1)) + at_least_f32(bias.val()),
+            None => scaled(x),
         };
         normed.cast(dtype)
-    }
-
-    fn scaled(&self, x: Tensor<2>) -> Tensor<2> {
-        let rms = (x.clone().square().mean_dim(1) + self.eps).sqrt();
-        x / rms * at_least_f32(self.weight.val())
     }
 }

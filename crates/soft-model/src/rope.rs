@@ -63,11 +63,7 @@ impl Rope {
 impl Rotation {
     /// `x cos + rotate_half(x) sin` for `x [batch, heads, seq, head_dim]`.
     pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let half = x.dims()[3] / 2;
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.clone().narrow(3, half, half);
-        let rotated = Tensor::cat(vec![-second, first], 3);
-        x * self.cos.clone() + rotated * self.sin.clone()
+        soft_core::rotated(x, &self.cos, &self.sin)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, IndexingUpdateOp, Tensor};
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor};
 use soft_core::int_tensor;
 
 use crate::active::{Active, Cells, Reach};
@@ -63,16 +63,32 @@ impl OutputHead {
     /// # Shapes
     /// - hidden: `[rows, d_model]`; output: `[rows, vocab]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let mut logits = hidden.clone().matmul(self.weight.clone());
+        let mut logits = soft_core::product(hidden.clone(), self.weight.clone());
         if let Some((ids, weight)) = &self.rows {
             let (count, width) = (hidden.dims()[0], ids.len());
             let ids = int_tensor(ids, [1, width], &hidden.device()).expand([count, width]);
             logits = logits.scatter(1, ids, hidden.matmul(weight.clone()), IndexingUpdateOp::Add);
         }
-        match logits.dtype() {
-            DType::F32 | DType::F64 => logits,
-            _ => logits.cast(DType::F32),
-        }
+        at_least_f32(logits)
+    }
+
+    /// Logits of some tokens alone, from their columns of the matrix; trained rows apart from it are
+    /// not added.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows, d_model]`; ids: `[rows, k]`; output: `[rows, k]`
+    pub fn logits_at(&self, hidden: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<2> {
+        let ([rows, d_model], [_, k]) = (hidden.dims(), ids.dims());
+        let columns = self.weight.clone().transpose().select(0, ids.reshape([rows * k]));
+        let columns = columns.reshape([rows, k, d_model]);
+        at_least_f32(columns.matmul(hidden.reshape([rows, d_model, 1])).reshape([rows, k]))
+    }
+}
+
+fn at_least_f32(logits: Tensor<2>) -> Tensor<2> {
+    match logits.dtype() {
+        DType::F32 | DType::F64 => logits,
+        _ => logits.cast(DType::F32),
     }
 }
 

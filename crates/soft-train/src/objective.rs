@@ -3,9 +3,8 @@
 //! `sum_t w_t CE(z_t, y_t) / sum_t w_t + beta sum_t m_t H_t / sum_t m_t`, where the sums and both
 //! divisors run over the whole optimizer step: every row, micro-batch and segment.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Tensor};
-use soft_core::{Distribution, entropy_nats};
+use soft_core::{Distribution, entropy_nats, log_softmax_rows};
 
 use crate::batch::{Batch, Place};
 pub use crate::config::Normalize;
@@ -186,6 +185,6 @@ pub fn soft_cross_entropy(logits: Tensor<2>, truth: Distribution) -> Tensor<1> {
     let Distribution::Sparse { ids, weights } = truth else {
         panic!("truth names its tokens: a sparse distribution");
     };
-    let log_probs = log_softmax(logits, 1);
+    let log_probs = log_softmax_rows(logits);
     -(log_probs.gather(1, ids) * weights).sum_dim(1).squeeze_dim(1)
 }

@@ -19,8 +19,8 @@ use burn::tensor::{DType, Device, Tensor};
 use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, host_values};
 use soft_model::{Family, ModelConfig, ModelFiles, NamedTensor, Transformer, save_safetensors};
 use soft_tests::bench::{
-    Spread, flat_gradients, growth_exponent, median, milliseconds, peak_megabytes, print_header,
-    print_result, quick, reset_peak,
+    Spread, flat_gradients, growth_exponent, keep_freed_memory, median, milliseconds,
+    peak_megabytes, print_header, print_result, quick, reset_peak,
 };
 use soft_tests::{device, smollm2, tiny_config};
 use soft_train::batch::Batch;
@@ -241,7 +241,9 @@ fn compare(setting: &str, segment: usize, rounds: usize) {
     }
     let rows = if setting == "lora" { 1 } else { 4 };
     let tokens = rows * (PROMPT + SOFT + ANSWER);
-    println!("{setting}: batch {rows}, {SOFT} soft positions, segments of {segment}");
+    let segments =
+        if segment == 0 { "of their own choice".into() } else { format!("of {segment}") };
+    println!("{setting}: batch {rows}, {SOFT} soft positions, segments {segments}");
     println!(
         "{:<12} {:>9} {:>9} {:>8} {:>8} {:>9}   this / teacher",
         "arm", "ms/step", "tokens/s", "peak MB", "above", "loss"
@@ -292,6 +294,7 @@ fn value_of<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 fn main() {
+    keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"));

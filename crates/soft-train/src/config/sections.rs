@@ -338,8 +338,7 @@ pub struct Rollout {
     pub passes: usize,
     /// Last passes of the "parallel" rollout that carry gradients; 0 is all.
     pub grad_passes: usize,
-    /// Soft positions that the "sequential" rollout differentiates at once: more memory, less time. No effect on the gradients.
-    #[schemars(range(min = 1))]
+    /// Soft positions that the "sequential" rollout differentiates at once: more memory, less time. No effect on the gradients. 0 is as many as about 1 GiB of activations allows.
     pub segment: usize,
     /// Soft positions after which the "sequential" rollout cuts the gradient; 0 never cuts.
     pub truncate: usize,
@@ -352,7 +351,7 @@ impl Default for Rollout {
             stages: Vec::new(),
             passes: 2,
             grad_passes: 0,
-            segment: 16,
+            segment: 0,
             truncate: 0,
         }
     }

@@ -117,13 +117,17 @@ impl<'a> Feed<'a> {
         mixtures: Option<Tensor<2>>,
     ) -> Tensor<3> {
         let (batch, width) = (self.batch.tensor_rows(), columns.len());
+        let cells = batch * width;
+        let mixtures = match mixtures {
+            Some(mixtures) if places.len() == cells => {
+                let [_, d_model] = mixtures.dims();
+                return mixtures.reshape([batch, width, d_model]);
+            }
+            mixtures => mixtures,
+        };
         let hard = model.embed(&self.batch.ids(columns.clone()), batch);
         let Some(mixtures) = mixtures else { return hard };
         let d_model = hard.dims()[2];
-        let cells = batch * width;
-        if places.len() == cells {
-            return mixtures.reshape([batch, width, d_model]);
-        }
         // Row i of the output is token row i, or the mixture that stands in its place.
         let mut sources: Vec<u32> = (0..cells as u32).collect();
         for (i, place) in places.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod feed;
 mod observed;
 mod parallel;
+mod predicted;
 mod recompute;
 mod sequential;
 mod stages;

@@ -9,6 +9,7 @@ use soft_core::Distribution;
 use soft_model::{Cells, Dropout, Feedback, Transformer};
 
 use super::feed::{Feed, predictions};
+use super::predicted::loss_of_rows;
 use super::{Differentiated, Learned, Rollout, StepContext, backward, recompute};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
@@ -125,30 +126,10 @@ pub(super) fn of_head(
     run: &Run<'_>,
     reduced: &mut GradientsAccumulator<Learned>,
 ) -> (Tensor<2>, LossParts) {
-    let model = &learned.0;
-    let places = &run.scored;
-    let chunk = match run.feed.context.loss_chunk {
-        0 => places.len(),
-        chunk => chunk,
-    };
-    let mut total = BatchLoss::nothing(&model.device().inner(), model.dtype());
-    let mut gradient = Vec::new();
-    for (index, places) in places.chunks(chunk).enumerate() {
-        let rows = hidden.clone().inner().narrow(0, index * chunk, places.len());
-        let rows: Tensor<2> = Tensor::from_inner(rows).require_grad();
-        // A head of its own: what a backward pass has used is gone.
-        let parts = loss.parts(model.output_head().logits(rows.clone()), places);
-        let mut grads = parts.loss.backward();
-        gradient.push(rows.grad_remove(&mut grads).unwrap_or_else(|| rows.inner().zeros_like()));
-        reduced.accumulate(learned, GradientsParams::from_grads(grads, learned));
-        total = total.plus(LossParts {
-            loss: parts.loss.inner(),
-            cross_entropy: parts.cross_entropy.inner(),
-            answer: parts.answer.inner(),
-            entropy: parts.entropy.inner(),
-        });
-    }
-    (Tensor::from_inner(Tensor::cat(gradient, 0)), total)
+    let (rows, chunk) = (hidden.clone().inner(), run.feed.context.loss_chunk);
+    let found = loss_of_rows(&learned.0, loss, rows, &run.scored, chunk);
+    reduced.accumulate(learned, found.gradients);
+    (Tensor::from_inner(found.hidden), found.parts)
 }
 
 /// What the passes of one batch share.

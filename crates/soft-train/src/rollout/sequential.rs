@@ -4,9 +4,10 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use soft_core::at_least_f32;
-use soft_model::{Cells, Dropout, Feedback, KvCache, OutputHead, Transformer};
+use soft_model::{Cells, Dropout, Feedback, KvCache, ModelConfig, OutputHead, Transformer};
 
 use super::feed::{Feed, predictions};
+use super::predicted::Predicted;
 use super::{Differentiated, Learned, Rollout, StepContext, backward};
 use crate::batch::Place;
 use crate::objective::{BatchLoss, LossParts};
@@ -25,9 +26,12 @@ use crate::objective::{BatchLoss, LossParts};
 /// The last segment is not run twice, since nothing has to be known of what comes after it. Where
 /// the gradient is cut, what comes after a cut is a recurrence of its own: with `truncate` of at
 /// most `segment` no segment is run twice.
+///
+/// Within a segment the matrices are constants, and their gradients are taken for all of its
+/// positions at once ([`Transformer::for_recurrence`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sequential {
-    /// Soft positions a segment: memory against passes; at least 1.
+    /// Soft positions a segment: memory against passes. 0 is as many as about 1 GiB of activations allows.
     pub segment: usize,
     /// Soft positions after which the gradient is cut on purpose; 0 never.
     pub truncate: usize,
@@ -37,6 +41,12 @@ impl Sequential {
     /// One graph over everything: the reference that segments are tested against.
     pub const UNROLLED: Self = Self { segment: usize::MAX, truncate: 0 };
 }
+
+/// Bytes of activations that one segment may keep where its length is left open.
+const GRAPH_BYTES: usize = 1 << 30;
+
+/// Fewest positions of a segment whose length is left open.
+const FEWEST: usize = 16;
 
 /// Consecutive columns that one parallel pass covers: the first may hold mixtures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +93,7 @@ impl Rollout for Sequential {
         let mut accumulator = GradientsAccumulator::new();
         let mut parts = BatchLoss::nothing(&model.device().inner(), model.dtype());
         let mut entering = None;
-        for segments in self.stretches(run.spans.len()) {
+        for segments in self.stretches(run.spans.len(), self.length(&run)) {
             let recorded = run.record(&segments, entering.take());
             let mut carried = Carried::default();
             for (index, segment) in segments.iter().enumerate().rev() {
@@ -108,7 +118,7 @@ impl Sequential {
         let mut parts = BatchLoss::nothing(&model.device(), model.dtype());
         let mut next = None;
         for span in 0..run.spans.len() {
-            let hidden = run.pass(model, span, next.take(), &mut cache);
+            let hidden = run.pass([model; 2], span, next.take(), &mut cache);
             let scored = run.scored(span);
             if scored.is_empty() {
                 continue;
@@ -123,23 +133,47 @@ impl Sequential {
         parts
     }
 
-    /// The spans in segments, and those in stretches that no gradient crosses.
-    fn stretches(&self, spans: usize) -> Vec<Vec<Segment>> {
+    /// Spans a segment.
+    fn length(&self, run: &Run<'_>) -> usize {
+        if self.segment > 0 {
+            return self.segment;
+        }
+        let (model, batch) = (run.model, run.loss.batch);
+        let column = activations(model.config(), batch.columns()) * model.dtype().size();
+        (GRAPH_BYTES / (batch.len() * column).max(1)).max(FEWEST)
+    }
+
+    /// The spans in segments of `length`, and those in stretches that no gradient crosses. Of a
+    /// stretch the first segment is the one that may be shorter: only the last is not run twice.
+    fn stretches(&self, spans: usize, length: usize) -> Vec<Vec<Segment>> {
         // Span 0 is the prompt; span i begins with the i-th soft column.
-        let begins = |every: usize, span: usize| every > 0 && span.is_multiple_of(every);
-        let mut stretches: Vec<Vec<Segment>> = Vec::new();
-        for span in 0..spans {
-            if span == 0 || begins(self.truncate, span) {
-                stretches.push(Vec::new());
+        let every = if self.truncate > 0 { self.truncate } else { usize::MAX };
+        let mut stretches = Vec::new();
+        let mut start = 0;
+        while start < spans {
+            let end = (start / every + 1).saturating_mul(every).min(spans);
+            let mut segments = Vec::new();
+            let mut last = end;
+            while last > start {
+                let first = last.saturating_sub(length).max(start);
+                segments.push(first..last);
+                last = first;
             }
-            let Some(stretch) = stretches.last_mut() else { continue };
-            match stretch.last_mut() {
-                Some(segment) if !begins(self.segment.max(1), span) => segment.end = span + 1,
-                _ => stretch.push(span..span + 1),
-            }
+            segments.reverse();
+            stretches.push(segments);
+            start = end;
         }
         stretches
     }
+}
+
+/// Numbers that the graph of one row of one column keeps, about: what the blocks compute of it, and
+/// its copies of the keys and values of `slots` columns.
+fn activations(config: &ModelConfig, slots: usize) -> usize {
+    let [queries, keys] = [config.n_heads, config.n_kv_heads].map(|heads| heads * config.head_dim);
+    let own = 20 * config.d_model + 8 * queries + 10 * keys + 8 * config.d_ff;
+    let past = slots * (2 * keys + 4 * config.n_heads);
+    config.n_layers * (own + past) + 4 * config.vocab_size
 }
 
 /// Boundaries of the segments of a stretch, all caches taken from that of the last boundary.
@@ -198,20 +232,22 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a span and returns its hidden states.
+    ///
+    /// `tokens` looks tokens up and `blocks` runs, one model unless its matrices are constants.
     fn pass(
         &self,
-        model: &Transformer,
+        [tokens, blocks]: [&Transformer; 2],
         span: usize,
         mixtures: Option<Tensor<2>>,
         cache: &mut KvCache,
     ) -> Tensor<2> {
         let Span { start, end } = self.spans[span];
         let places = if mixtures.is_some() { self.soft_places(span) } else { Vec::new() };
-        let embeds = self.feed.embeds(model, start..end, &places, mixtures);
+        let embeds = self.feed.embeds(tokens, start..end, &places, mixtures);
         let batch = self.loss.batch;
         let (real, soft) = (batch.real(start..end), batch.soft(start..end));
         let cells = Cells { real: &real, soft: Some(&soft) };
-        model.forward_cells(embeds, cells, cache, self.dropout.as_ref())
+        blocks.forward_cells(embeds, cells, cache, self.dropout.as_ref())
     }
 
     /// Places that a span predicts and that the loss needs; the soft places of the next span are
@@ -270,7 +306,7 @@ impl<'a> Run<'a> {
             let mut grown = cache.take().unwrap_or_else(|| self.loss.batch.cache(&model));
             for segment in &segments[..segments.len() - 1] {
                 for span in segment.clone() {
-                    let hidden = self.pass(&model, span, next.take(), &mut grown);
+                    let hidden = self.pass([&model; 2], span, next.take(), &mut grown);
                     let of = |places: &[Place]| self.logits(span, hidden.clone(), places, &head);
                     next = Some(self.next_inputs(span, hidden.clone(), of, &model));
                 }
@@ -284,76 +320,70 @@ impl<'a> Run<'a> {
     /// Runs one segment with gradients and differentiates it.
     fn segment(&self, segment: &Segment, entering: Option<Boundary>, carried: &Carried) -> Outcome {
         let model = self.model;
-        let head = model.output_head();
+        let recurrent = model.for_recurrence();
         let (mut next, mut cache, start) = match entering {
             Some(Boundary { mixtures, cache }) => (mixtures, cache.clone(), cache.slots()),
-            None => (None, self.loss.batch.cache(model), 0),
+            None => (None, self.loss.batch.cache(&recurrent), 0),
         };
         let asked = |x: &Tensor<4>| start > 0 && x.is_require_grad();
         let leaves: Vec<_> = cache.tensors().into_iter().filter(asked).collect();
         let leaf = next.clone().filter(Tensor::is_require_grad);
-        let mut parts: Option<LossParts> = None;
+        let mut predicted = Predicted::new(&self.feed, model, &recurrent);
         for span in segment.clone() {
-            let hidden = self.pass(model, span, next.take(), &mut cache);
+            let hidden = self.pass([model, &recurrent], span, next.take(), &mut cache);
             let scored = self.scored(span);
             if scored.is_empty() {
                 continue;
             }
-            let logits = self.logits(span, hidden.clone(), &scored, &head);
-            let own = self.loss.parts(logits.clone(), &scored);
-            let own = LossParts {
-                loss: own.loss,
-                cross_entropy: own.cross_entropy.inner(),
-                answer: own.answer.inner(),
-                entropy: own.entropy.inner(),
-            };
-            parts = Some(match parts {
-                Some(parts) => parts.plus(own),
-                None => own,
-            });
+            let Span { start, end } = self.spans[span];
+            let hidden = predictions(self.loss.batch, hidden, &scored, start..end);
             if span + 1 < self.spans.len() {
-                let of = |places: &[Place]| rows_of(logits, &scored, places);
-                next = Some(self.next_inputs(span, hidden, of, model));
+                let places = self.soft_places(span + 1);
+                let hidden = rows_of(hidden.clone(), &scored, &places);
+                next = Some(predicted.next(hidden, &places));
             }
+            predicted.score(hidden, scored);
         }
-        let own = parts.clone().map_or_else(
-            || BatchLoss::nothing(&model.device().inner(), model.dtype()),
-            |parts| LossParts { loss: parts.loss.inner(), ..parts },
-        );
         let constants = cache.tensors().into_iter().map(Tensor::inner).collect();
         let after = Boundary {
             mixtures: next.clone().map(Tensor::inner),
             cache: cache.with_tensors(constants, cache.slots()),
         };
-        let outputs = seeded(next, &cache, start, carried);
-        let terms = parts.map(|parts| parts.loss).into_iter().chain(outputs);
-        let Some(total) = terms.reduce(|a, b| a + b) else {
-            return Outcome {
-                gradients: GradientsParams::new(),
-                parts: own,
-                before: Carried::default(),
-                after,
-            };
-        };
-        let mut grads = backward(total);
-        let before = Carried {
-            mixtures: leaf.and_then(|leaf| leaf.grad_remove(&mut grads)),
-            cache: earlier_gradients(leaves, &mut grads, start, carried),
-        };
-        let gradients = GradientsParams::from_grads(grads, &self.learned);
-        Outcome { gradients, parts: own, before, after }
+        let learned = &self.learned;
+        let mut accumulator = GradientsAccumulator::new();
+        let mut parts = BatchLoss::nothing(&model.device().inner(), model.dtype());
+        let mut terms = seeded(next, &cache, start, carried);
+        if let Some((found, term)) = predicted.loss(self.loss) {
+            accumulator.accumulate(learned, found.gradients);
+            parts = found.parts;
+            terms.push(term);
+        }
+        let mut before = Carried::default();
+        if let Some(total) = terms.into_iter().reduce(|a, b| a + b) {
+            let mut grads = backward(total);
+            before.mixtures = leaf.and_then(|leaf| leaf.grad_remove(&mut grads));
+            before.cache = earlier_gradients(leaves, &mut grads, start, carried);
+            accumulator.accumulate(learned, predicted.tokens(&mut grads));
+            let mut blocks = GradientsParams::new();
+            for (id, gradient) in recurrent.deferred_gradients(&mut grads) {
+                blocks.register(id, gradient);
+            }
+            accumulator.accumulate(learned, blocks);
+            accumulator.accumulate(learned, GradientsParams::from_grads(grads, learned));
+        }
+        Outcome { gradients: accumulator.grads(), parts, before, after }
     }
 }
 
-/// Rows of `logits [scored, vocab]` that belong to `places`, all of which are scored.
-fn rows_of(logits: Tensor<2>, scored: &[Place], places: &[Place]) -> Tensor<2> {
+/// Rows of `x [scored, width]` that belong to `places`, all of which are scored.
+fn rows_of(x: Tensor<2>, scored: &[Place], places: &[Place]) -> Tensor<2> {
     if scored == places {
-        return logits;
+        return x;
     }
     let rows: Vec<u32> =
         (0..scored.len() as u32).filter(|&row| places.contains(&scored[row as usize])).collect();
-    let rows = soft_core::int_tensor(&rows, [places.len()], &logits.device());
-    logits.select(0, rows)
+    let rows = soft_core::int_tensor(&rows, [places.len()], &x.device());
+    x.select(0, rows)
 }
 
 /// Inner products of a segment's outputs with the gradients that arrived for them.
@@ -396,4 +426,25 @@ fn earlier_gradients(
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_segment_of_a_stretch_is_the_short_one() {
+        let starts = |truncate, spans, length| -> Vec<Vec<usize>> {
+            let rollout = Sequential { segment: 0, truncate };
+            let stretches = rollout.stretches(spans, length);
+            let ends: Vec<usize> = stretches.iter().flatten().map(|segment| segment.end).collect();
+            let all: Vec<usize> = stretches.iter().flatten().map(|segment| segment.start).collect();
+            assert_eq!((&all[1..], ends.last()), (&ends[..ends.len() - 1], Some(&spans)));
+            stretches.iter().map(|s| s.iter().map(|segment| segment.start).collect()).collect()
+        };
+        assert_eq!(starts(0, 100, 40), [[0, 20, 60]]);
+        assert_eq!(starts(0, 3, usize::MAX), [[0]]);
+        // The gradient is cut where a position's number is a multiple, and nowhere else.
+        assert_eq!(starts(8, 20, 5), [vec![0, 3], vec![8, 11], vec![16]]);
+    }
 }

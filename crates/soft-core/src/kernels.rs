@@ -1,0 +1,108 @@
+//! Operations that the CPU backend would do in many small ones, or on one thread.
+//!
+//! A step of a recurrence is hundreds of operations on a few rows, and each has a price of its own
+//! in the graph, whatever its size. Each function here is one node of the graph on the CPU backend
+//! in f32; for any other device or precision it is the expression that its documentation gives,
+//! composed of the backend's own operations.
+
+#[cfg(feature = "flex")]
+mod few_rows;
+#[cfg(feature = "flex")]
+mod gated;
+#[cfg(feature = "flex")]
+mod node;
+#[cfg(feature = "flex")]
+mod rotated;
+#[cfg(feature = "flex")]
+mod row_norm;
+#[cfg(feature = "flex")]
+mod row_softmax;
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::{log_softmax, sigmoid, softmax};
+
+/// `x W`, faster than the backend's where x has few rows.
+///
+/// # Shapes
+/// - x: `[rows, d_in]`; weight: `[d_in, d_out]`; output: `[rows, d_out]`
+pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if x.dims()[0] <= few_rows::MOST_ROWS
+        && few_rows::has_vectors()
+        && let Some(y) = node::apply(few_rows::FewRows, [&x, &weight])
+    {
+        return y;
+    }
+    x.matmul(weight)
+}
+
+/// `x / sqrt(mean(x^2) + eps) * weight`, row by row (RMS norm, Zhang and Sennrich 2019,
+/// arXiv:1910.07467).
+///
+/// # Shapes
+/// - x: `[rows, d]`; weight: `[1, d]`; output: `[rows, d]`
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(row_norm::RowNorm { eps: eps as f32 }, [&x, &weight]) {
+        return y;
+    }
+    let rms = (x.clone().square().mean_dim(1) + eps).sqrt();
+    x / rms * weight
+}
+
+/// `gate sigmoid(gate) up` (SwiGLU without its matrices, Shazeer 2020, arXiv:2002.05202).
+///
+/// # Shapes
+/// - gate, up: `[rows, d]`; output: the same
+pub fn gated_silu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(gated::GatedSilu, [&gate, &up]) {
+        return y;
+    }
+    gate.clone() * sigmoid(gate) * up
+}
+
+/// `x cos + rotate_half(x) sin`, where `rotate_half` puts minus the second half of a row before the
+/// first (rotary positions, Su et al. 2021, arXiv:2104.09864).
+///
+/// # Shapes
+/// - x: `[batch, heads, seq, head_dim]`; output: the same
+/// - cos, sin: `[batch or 1, 1, seq, head_dim]`, constants whose halves are the same
+pub fn rotated(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(rotated::Rotated, [&x, cos, sin]) {
+        return y;
+    }
+    let half = x.dims()[3] / 2;
+    let first = x.clone().narrow(3, 0, half);
+    let second = x.clone().narrow(3, half, half);
+    let turned = Tensor::cat(vec![-second, first], 3);
+    x * cos.clone() + turned * sin.clone()
+}
+
+/// `softmax` over the last dimension.
+///
+/// # Shapes
+/// - x: any; output: the same
+pub fn softmax_last<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(row_softmax::Softmax, [&x]) {
+        return y;
+    }
+    softmax(x, D - 1)
+}
+
+/// `log softmax` of each row.
+///
+/// # Shapes
+/// - x: `[rows, d]`; output: the same
+pub fn log_softmax_rows(x: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(row_softmax::LogSoftmax, [&x]) {
+        return y;
+    }
+    log_softmax(x, 1)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

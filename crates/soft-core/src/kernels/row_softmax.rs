@@ -1,0 +1,148 @@
+//! Softmax of rows, its logarithm, and their gradients in a few passes over each row.
+
+use burn::backend::flex::FlexTensor;
+
+use super::node::{Kernel, exp, in_parts, sizes, tensor, values};
+
+/// Lanes of a sum: more than one, so that it becomes vector code.
+const LANES: usize = 16;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Softmax;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogSoftmax;
+
+/// The largest value; NaN where there is one.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let more = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, more);
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (most, x) in most.iter_mut().zip(chunk) {
+            *most = if *x > *most { *x } else { *most };
+        }
+    }
+    most.into_iter().fold(rest, more)
+}
+
+/// The sum of `f` over pairs, in lanes.
+#[inline(always)]
+fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    let rest: f32 = rest.map(|(a, b)| f(*a, *b)).sum();
+    let mut sums = [0.0_f32; LANES];
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += f(*a, *b);
+        }
+    }
+    sums.into_iter().sum::<f32>() + rest
+}
+
+impl Kernel<1> for Softmax {
+    /// The output.
+    type Kept = FlexTensor;
+
+    fn forward(self, [x]: [&FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, Self::Kept) {
+        let x = x.to_contiguous();
+        let (shape, width) = sizes(&x);
+        let x = values(&x);
+        let mut out = vec![0.0; x.len()];
+        in_parts(&mut out, width, |first, out| {
+            let rows = x[first * width..].chunks_exact(width);
+            for (x, y) in rows.zip(out.chunks_exact_mut(width)) {
+                pulp::Arch::new().dispatch(|| {
+                    let most = largest(x);
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y = exp(x - most);
+                    }
+                    let scale = 1.0 / sum(y, y, |y, _| y);
+                    y.iter_mut().for_each(|y| *y *= scale);
+                });
+            }
+        });
+        let out = tensor(out, &shape);
+        (out.clone(), out)
+    }
+
+    /// `dx = p (g - sum(p g))`.
+    fn backward(
+        self,
+        kept: Self::Kept,
+        gradient: FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
+        let gradient = gradient.to_contiguous();
+        let (probs, gradient) = (values(&kept), values(&gradient));
+        let (shape, width) = sizes(&kept);
+        let mut out = vec![0.0; probs.len()];
+        in_parts(&mut out, width, |first, out| {
+            let [probs, gradient] =
+                [probs, gradient].map(|x| x[first * width..].chunks_exact(width));
+            for ((p, g), dx) in probs.zip(gradient).zip(out.chunks_exact_mut(width)) {
+                pulp::Arch::new().dispatch(|| {
+                    let inner = sum(p, g, |p, g| p * g);
+                    for ((dx, p), g) in dx.iter_mut().zip(p).zip(g) {
+                        *dx = p * (g - inner);
+                    }
+                });
+            }
+        });
+        [Some(tensor(out, &shape))]
+    }
+}
+
+impl Kernel<1> for LogSoftmax {
+    /// The output.
+    type Kept = FlexTensor;
+
+    fn forward(self, [x]: [&FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, Self::Kept) {
+        let x = x.to_contiguous();
+        let (shape, width) = sizes(&x);
+        let x = values(&x);
+        let mut out = vec![0.0; x.len()];
+        in_parts(&mut out, width, |first, out| {
+            let rows = x[first * width..].chunks_exact(width);
+            for (x, y) in rows.zip(out.chunks_exact_mut(width)) {
+                pulp::Arch::new().dispatch(|| {
+                    let most = largest(x);
+                    let normalizer = sum(x, x, |x, _| exp(x - most)).ln() + most;
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y = x - normalizer;
+                    }
+                });
+            }
+        });
+        let out = tensor(out, &shape);
+        (out.clone(), out)
+    }
+
+    /// `dx = g - p sum(g)`.
+    fn backward(
+        self,
+        kept: Self::Kept,
+        gradient: FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
+        let gradient = gradient.to_contiguous();
+        let (logs, gradient) = (values(&kept), values(&gradient));
+        let (shape, width) = sizes(&kept);
+        let mut out = vec![0.0; logs.len()];
+        in_parts(&mut out, width, |first, out| {
+            let [logs, gradient] = [logs, gradient].map(|x| x[first * width..].chunks_exact(width));
+            for ((log, g), dx) in logs.zip(gradient).zip(out.chunks_exact_mut(width)) {
+                pulp::Arch::new().dispatch(|| {
+                    let total = sum(g, g, |g, _| g);
+                    for ((dx, log), g) in dx.iter_mut().zip(log).zip(g) {
+                        *dx = g - exp(*log) * total;
+                    }
+                });
+            }
+        });
+        [Some(tensor(out, &shape))]
+    }
+}

@@ -1,0 +1,164 @@
+//! Each kernel is the composed expression, in value and in gradient.
+
+use burn::tensor::activation::{log_softmax, sigmoid, softmax};
+use burn::tensor::{DType, Device};
+
+use super::*;
+use crate::{float_tensor, host_values};
+
+/// Numbers without a pattern, from -2 to 2.
+fn numbers(seed: u32, count: usize) -> Vec<f64> {
+    (0..count).map(|i| 2.0 * (f64::from(seed) * 7919.0 + i as f64 * 1.7).sin()).collect()
+}
+
+fn leaf<const D: usize>(seed: u32, shape: [usize; D]) -> Tensor<D> {
+    let values = numbers(seed, shape.iter().product());
+    float_tensor(values, shape, &Device::flex().autodiff(), DType::F32).require_grad()
+}
+
+fn assert_close(found: Vec<f64>, expected: Vec<f64>, what: &str) {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.1_f64, |most, x| most.max(x.abs()));
+    assert!(expected.iter().any(|x| *x != 0.0), "{what}: something is computed");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-5 * scale, "{what}: {found}, expected {expected}");
+    }
+}
+
+/// Compares values and the gradients of a weighted sum in all inputs.
+fn assert_same<const N: usize, const D: usize>(
+    inputs: [Tensor<D>; N],
+    kernel: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+    composed: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+) {
+    let run = |f: &dyn Fn([Tensor<D>; N]) -> Tensor<D>| {
+        let y = f(inputs.clone());
+        let weights = numbers(17, y.dims().iter().product());
+        let weights = float_tensor(weights, y.dims(), &y.device(), DType::F32);
+        let mut grads = (y.clone() * weights).sum().backward();
+        let found = inputs
+            .each_ref()
+            .map(|x| host_values(x.grad_remove(&mut grads).expect("every input has a gradient")));
+        (host_values(y.inner()), found)
+    };
+    let (values, gradients) = run(&kernel);
+    let (expected, expected_gradients) = run(&composed);
+    assert_close(values.clone(), expected, "value");
+    for (found, expected) in gradients.into_iter().zip(expected_gradients) {
+        assert_close(found, expected, "gradient");
+    }
+    let plain = kernel(inputs.clone().map(Tensor::inner));
+    assert_eq!(host_values(plain), values, "the same without autodiff");
+}
+
+#[test]
+fn a_product_of_few_rows_is_the_product() {
+    for rows in 1..=MOST {
+        for (depth, width) in [(1, 1), (37, 5), (64, 33), (48, 16), (700, 600)] {
+            let x = leaf(1, [rows, depth]);
+            let by_row = leaf(2, [depth, width]);
+            let multiply = |[x, w]: [Tensor<2>; 2]| product(x, w);
+            assert_same([x.clone(), by_row], multiply, |[x, w]| x.matmul(w));
+            // The layout of checkpoints: a view of the transpose.
+            let by_column = Tensor::<2>::from_inner(leaf(2, [width, depth]).inner().transpose());
+            assert_same([x, by_column.require_grad()], multiply, |[x, w]| x.matmul(w));
+        }
+    }
+}
+
+/// One more than the kernel takes.
+const MOST: usize = few_rows::MOST_ROWS + 1;
+
+#[test]
+fn a_matrix_that_lies_neither_way_is_multiplied_all_the_same() {
+    let part = |x: Tensor<2>| x.narrow(1, 3, 4);
+    let (x, wide) = (leaf(1, [2, 6]), leaf(2, [6, 9]));
+    let composed = |[x, w]: [Tensor<2>; 2]| x.matmul(part(w));
+    assert_same([x, wide], |[x, w]| product(x, part(w)), composed);
+}
+
+#[test]
+fn rms_norm_is_its_formula() {
+    for (rows, width) in [(1, 8), (3, 37), (90, 512)] {
+        let composed = |[x, w]: [Tensor<2>; 2]| {
+            let rms = (x.clone().square().mean_dim(1) + 1e-5).sqrt();
+            x / rms * w
+        };
+        let inputs = [leaf(3, [rows, width]), leaf(4, [1, width])];
+        assert_same(inputs, |[x, w]| rms_norm(x, w, 1e-5), composed);
+    }
+}
+
+#[test]
+fn rotation_is_its_formula_and_reads_heads_where_they_lie() {
+    for (rows, seq) in [(1, 1), (2, 1), (2, 5), (1, 200)] {
+        let [batch, heads, width] = [2, 3, 6];
+        let angles = numbers(9, rows * seq * width / 2);
+        let table = |of: fn(f64) -> f64| {
+            let halves = angles.chunks_exact(width / 2).flat_map(|half| [half, half].concat());
+            let values = halves.map(of).collect();
+            let device = Device::flex().autodiff();
+            float_tensor::<4>(values, [rows, 1, seq, width], &device, DType::F32)
+        };
+        let (cos, sin) = (table(f64::cos), table(f64::sin));
+        let composed = |[x]: [Tensor<4>; 1]| {
+            let x = x.swap_dims(1, 2);
+            let turned =
+                Tensor::cat(vec![-x.clone().narrow(3, 3, 3), x.clone().narrow(3, 0, 3)], 3);
+            x * cos.clone() + turned * sin.clone()
+        };
+        let kernel = |[x]: [Tensor<4>; 1]| match x.device().is_autodiff() {
+            true => rotated(x.swap_dims(1, 2), &cos, &sin),
+            false => rotated(x.swap_dims(1, 2), &cos.clone().inner(), &sin.clone().inner()),
+        };
+        assert_same([leaf(8, [batch, seq, heads, width])], kernel, composed);
+    }
+}
+
+#[test]
+fn gated_silu_is_its_formula() {
+    for (rows, width) in [(1, 8), (3, 37), (90, 512)] {
+        let inputs = [leaf(5, [rows, width]) * 9.0, leaf(6, [rows, width])];
+        let inputs = inputs.map(|x| Tensor::from_inner(x.inner()).require_grad());
+        assert_same(inputs, |[g, u]| gated_silu(g, u), |[g, u]| g.clone() * sigmoid(g) * u);
+    }
+}
+
+#[test]
+fn softmax_and_its_logarithm_are_the_backends() {
+    for (rows, width) in [(1, 1), (3, 37), (90, 512)] {
+        let input = (leaf(7, [rows, width]) * 20.0).inner();
+        let input = || [Tensor::<2>::from_inner(input.clone()).require_grad()];
+        if width > 1 {
+            assert_same(input(), |[x]| softmax_last(x), |[x]| softmax(x, 1));
+            assert_same(input(), |[x]| log_softmax_rows(x), |[x]| log_softmax(x, 1));
+        }
+        let sums = host_values(softmax_last(input()[0].clone()).sum_dim(1));
+        assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));
+    }
+}
+
+#[test]
+fn what_is_masked_has_no_weight_and_what_is_no_number_stays_none() {
+    let row = |values: &[f64]| {
+        float_tensor(values.to_vec(), [1, values.len()], &Device::flex(), DType::F32)
+    };
+    let masked = host_values(softmax_last(row(&[1.0, f64::NEG_INFINITY, 1.0, -200.0])));
+    assert_eq!(masked, [0.5, 0.0, 0.5, 0.0]);
+    let logs = host_values(log_softmax_rows(row(&[0.0, f64::NEG_INFINITY])));
+    assert_eq!(logs, [0.0, f64::NEG_INFINITY]);
+    let broken = host_values(softmax_last(row(&[1.0, f64::NAN])));
+    assert!(broken.iter().all(|x| x.is_nan()));
+    let broken = host_values(gated_silu(row(&[f64::NAN, 1.0]), row(&[1.0, 1.0])));
+    assert!(broken[0].is_nan() && broken[1].is_finite());
+    let far = host_values(gated_silu(row(&[-1e4, 1e4]), row(&[1.0, 1.0])));
+    assert_eq!(far, [0.0, 1e4]);
+}
+
+#[test]
+fn other_precisions_are_composed() {
+    let x = float_tensor(numbers(1, 6), [2, 3], &Device::flex(), DType::F64);
+    let w = float_tensor(vec![1.0; 3], [1, 3], &Device::flex(), DType::F64);
+    assert_eq!(rms_norm(x.clone(), w, 1e-5).dtype(), DType::F64);
+    assert_eq!(host_values(softmax_last(x.clone())), host_values(softmax(x, 1)));
+}
