@@ -219,8 +219,7 @@ fn rows_are_trained_as_alone() {
         let loss = BatchLoss { totals, ..loss(batch) };
         rollout.differentiate(&model, &loss, &context(0.2)).loss
     };
-    let alone =
-        |row: usize| of(&Batch { examples: vec![rows[row].clone()], rows: vec![row as u32] });
+    let alone = |row: usize| of(&Batch::with_rows(vec![rows[row].clone()], vec![row as u32]));
     let sum: f64 = (0..rows.len()).map(alone).sum();
     assert!((of(&whole) - sum).abs() < 1e-10);
 }
