@@ -67,7 +67,7 @@ pub fn gated_silu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 ///
 /// # Shapes
 /// - x: `[batch, heads, seq, head_dim]`; output: the same
-/// - cos, sin: `[batch or 1, 1, seq, head_dim]`, constants whose halves are the same
+/// - cos, sin: `[batch or 1, 1, seq or 1, head_dim]`, constants whose halves are the same
 pub fn rotated(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if let Some(y) = node::apply(rotated::Rotated, [&x, cos, sin]) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor};
-use soft_core::int_tensor;
+use soft_core::{at_least_f32, int_tensor};
 
 use crate::active::{Active, Cells, Reach};
 use crate::attention::{Pass, Prefix};
@@ -82,13 +82,6 @@ impl OutputHead {
         let columns = self.weight.clone().transpose().select(0, ids.reshape([rows * k]));
         let columns = columns.reshape([rows, k, d_model]);
         at_least_f32(columns.matmul(hidden.reshape([rows, d_model, 1])).reshape([rows, k]))
-    }
-}
-
-fn at_least_f32(logits: Tensor<2>) -> Tensor<2> {
-    match logits.dtype() {
-        DType::F32 | DType::F64 => logits,
-        _ => logits.cast(DType::F32),
     }
 }
 

@@ -36,15 +36,15 @@ fn rotate(x: &FlexTensor, [cos, sin]: &[FlexTensor; 2], direction: f32) -> FlexT
     let (heads, seq, half) = (shape[1], shape[2], width / 2);
     let strides = [0, 1, 2].map(|axis| x.layout().strides()[axis].unsigned_abs());
     let read = &x.storage::<f32>()[x.layout().start_offset()..];
-    // Rows of the table: those of the batch, or the same for all of it.
-    let shared = cos.layout().shape()[0] == 1;
+    // Of a size of 1 the table has one row for all.
+    let [rows, columns] = [0, 2].map(|axis| cos.layout().shape()[axis]);
     let (cos, sin) = (values(cos), values(sin));
     let mut out = vec![0.0; shape.iter().product()];
     in_parts(&mut out, width, |first, out| {
         for (row, out) in (first..).zip(out.chunks_exact_mut(width)) {
             let (batch, head, column) = (row / (heads * seq), row / seq % heads, row % seq);
             let at = batch * strides[0] + head * strides[1] + column * strides[2];
-            let table = (if shared { column } else { batch * seq + column }) * width;
+            let table = (batch % rows * columns + column % columns) * width;
             let (x_1, x_2) = read[at..][..width].split_at(half);
             let (y_1, y_2) = out.split_at_mut(half);
             let (cos, sin) = (&cos[table..][..half], &sin[table..][..half]);

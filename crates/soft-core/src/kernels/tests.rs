@@ -91,14 +91,14 @@ fn rms_norm_is_its_formula() {
 
 #[test]
 fn rotation_is_its_formula_and_reads_heads_where_they_lie() {
-    for (rows, seq) in [(1, 1), (2, 1), (2, 5), (1, 200)] {
+    for (rows, columns, seq) in [(1, 1, 1), (2, 1, 1), (2, 5, 5), (1, 200, 200), (1, 1, 5)] {
         let [batch, heads, width] = [2, 3, 6];
-        let angles = numbers(9, rows * seq * width / 2);
+        let angles = numbers(9, rows * columns * width / 2);
         let table = |of: fn(f64) -> f64| {
             let halves = angles.chunks_exact(width / 2).flat_map(|half| [half, half].concat());
             let values = halves.map(of).collect();
             let device = Device::flex().autodiff();
-            float_tensor::<4>(values, [rows, 1, seq, width], &device, DType::F32)
+            float_tensor::<4>(values, [rows, 1, columns, width], &device, DType::F32)
         };
         let (cos, sin) = (table(f64::cos), table(f64::sin));
         let composed = |[x]: [Tensor<4>; 1]| {

@@ -144,7 +144,9 @@ impl<'a> Predicted<'a> {
         if !dense.is_empty() {
             let (weights, gradients): (Vec<_>, Vec<_>) = dense.into_iter().unzip();
             let fed = Distribution::Dense(Tensor::cat(weights, 0));
-            terms.push(at_least_f32((self.model.mix(pipeline, fed) * Tensor::cat(gradients, 0)).sum()));
+            terms.push(at_least_f32(
+                (self.model.mix(pipeline, fed) * Tensor::cat(gradients, 0)).sum(),
+            ));
         }
         if !sparse.is_empty() {
             let widest = sparse.iter().map(|(ids, ..)| ids.dims()[1]).max().unwrap_or(0);
@@ -169,7 +171,9 @@ impl<'a> Predicted<'a> {
                 ids: Tensor::cat(all_ids, 0),
                 weights: Tensor::cat(all_weights, 0),
             };
-            terms.push(at_least_f32((self.model.mix(pipeline, fed) * Tensor::cat(gradients, 0)).sum()));
+            terms.push(at_least_f32(
+                (self.model.mix(pipeline, fed) * Tensor::cat(gradients, 0)).sum(),
+            ));
         }
         match terms.into_iter().reduce(|a, b| a + b) {
             Some(total) => GradientsParams::from_grads(backward(total), self.model),

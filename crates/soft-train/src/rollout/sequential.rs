@@ -140,7 +140,7 @@ impl Sequential {
         }
         let (model, batch) = (run.model, run.loss.batch);
         let column = activations(model.config(), batch.columns()) * model.dtype().size();
-        (GRAPH_BYTES / (batch.len() * column).max(1)).max(FEWEST)
+        (GRAPH_BYTES / (batch.tensor_rows() * column).max(1)).max(FEWEST)
     }
 
     /// The spans in segments of `length`, and those in stretches that no gradient crosses. Of a
