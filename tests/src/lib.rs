@@ -1,6 +1,7 @@
 //! What the cross-crate tests and benchmarks share: tiny real models, batches, oracles.
 
 pub mod bench;
+pub mod nudge;
 pub mod runs;
 pub mod steps;
 pub mod study;

@@ -1,16 +1,17 @@
 //! Additions that act where the input is soft: the bare base without soft inputs, the whole
 //! addition with nothing else, and the same in training, in generation and in every batch.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::GradientsParams;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Tensor};
-use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, float_tensor, host_values};
+use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, host_values};
 use soft_model::{
     Active, BeamKind, BeamOptions, Cells, Family, Gate, GenerateOptions, Generation, LowRankSpec,
     Manner, Mode, ModelConfig, SoftInput, Span, Thinking, Transformer, beam_search, generate,
     replay,
 };
+use soft_tests::nudge::{Nudge, gradients_by_parameter};
+use soft_tests::steps;
 use soft_tests::{MoveTrained, ragged_batch, tiny_config, tiny_model};
 use soft_train::batch::Batch;
 use soft_train::example::Example;
@@ -275,27 +276,12 @@ fn run(
     batch: &Batch,
     context: &StepContext,
 ) -> Differentiated {
-    let objective = Objective { entropy_beta: 0.3, normalize: Normalize::Token };
-    let loss = BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
-    rollout.differentiate(model, &loss, context)
-}
-
-fn gradients(model: &Transformer, gradients: &GradientsParams) -> Vec<(ParamId, Vec<f64>)> {
-    struct Collect<'a>(&'a GradientsParams, Vec<(ParamId, Vec<f64>)>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.push((param.id, host_values(gradient)));
-            }
-        }
-    }
-    let mut collect = Collect(gradients, Vec::new());
-    model.visit(&mut collect);
-    collect.1
+    steps::differentiate(rollout, model, batch, context, Normalize::Token)
 }
 
 fn assert_same(model: &Transformer, a: &Differentiated, b: &Differentiated, what: &str) {
-    let (ga, gb) = (gradients(model, &a.gradients), gradients(model, &b.gradients));
+    let (ga, gb) =
+        (gradients_by_parameter(model, &a.gradients), gradients_by_parameter(model, &b.gradients));
     assert_eq!(ga.len(), gb.len(), "{what}");
     assert!((a.loss - b.loss).abs() < 1e-9, "{what}: {} {}", a.loss, b.loss);
     for ((_, a), (_, b)) in ga.iter().zip(&gb) {
@@ -312,7 +298,7 @@ fn every_rollout_trains_the_additions_where_they_act() {
         let model = softly(&model);
         for context in [context(0.0, 0.4), context(0.2, 0.4)] {
             let whole = run(&Sequential::UNROLLED, &model, &batch, &context);
-            let all = gradients(&model, &whole.gradients);
+            let all = gradients_by_parameter(&model, &whole.gradients);
             assert!(all.iter().all(|(_, g)| g.iter().any(|g| g.abs() > 1e-9)), "{name}");
             assert!((whole.loss - everywhere.loss).abs() > 1e-6, "{name}");
             for segment in [1, 2] {
@@ -349,33 +335,11 @@ fn a_batch_of_tokens_has_the_loss_of_the_base_and_no_gradient() {
             for loss_chunk in [0, 4] {
                 let context = StepContext { loss_chunk, ..context(0.0, 0.4) };
                 let found = run(rollout, &softly(&model), &batch, &context);
-                let all = gradients(&model, &found.gradients);
+                let all = gradients_by_parameter(&model, &found.gradients);
                 // A sum over nothing may be a gradient of zeros.
                 assert!(all.iter().all(|(_, g)| g.iter().all(|&g| g == 0.0)), "{name}");
             }
         }
-    }
-}
-
-/// Adds `delta` to one entry of one parameter.
-struct Nudge {
-    id: ParamId,
-    entry: usize,
-    delta: f64,
-}
-
-impl ModuleMapper for Nudge {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if param.id != self.id {
-            return param;
-        }
-        let (entry, delta) = (self.entry, self.delta);
-        param.map(|x| {
-            let (shape, device, dtype) = (x.dims(), x.device(), x.dtype());
-            let mut values = host_values(x);
-            values[entry] += delta;
-            float_tensor(values, shape, &device, dtype).require_grad()
-        })
     }
 }
 
@@ -391,7 +355,7 @@ fn gradients_are_finite_differences() {
     let rollout = Sequential { segment: 2, truncate: 0 };
     for model in kinds {
         let found = run(&rollout, &model, &batch, &context);
-        for (id, gradient) in gradients(&model, &found.gradients) {
+        for (id, gradient) in gradients_by_parameter(&model, &found.gradients) {
             let steepest = (0..gradient.len())
                 .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
             let entry = steepest.expect("parameters are not empty");

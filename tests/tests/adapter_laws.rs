@@ -1,6 +1,6 @@
 //! What low-rank branches, DoRA, prompts and their drop-out must keep, in f64 where numbers decide.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor};
@@ -8,9 +8,11 @@ use soft_core::{GuidanceForm, PipelineConfig, SoftPipeline, float_tensor, host_v
 use soft_model::{
     Family, GenerateOptions, LowRankSpec, Manner, Mode, Transformer, generate, replay,
 };
+use soft_tests::nudge::{Nudge, gradients_by_parameter};
+use soft_tests::steps;
 use soft_tests::{MoveTrained, ragged_batch, tiny_model};
 use soft_train::batch::Batch;
-use soft_train::objective::{BatchLoss, Normalize, Objective, StepTotals};
+use soft_train::objective::Normalize;
 use soft_train::rollout::{Differentiated, Parallel, Rollout, Sequential, StepContext};
 
 /// The most soft inputs that a row of [`ragged_batch`] feeds.
@@ -47,28 +49,12 @@ fn run(
     batch: &Batch,
     context: &StepContext,
 ) -> Differentiated {
-    let objective = Objective { entropy_beta: 0.3, normalize: Normalize::Token };
-    let loss = BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
-    rollout.differentiate(model, &loss, context)
-}
-
-/// Every trained parameter with its gradient.
-fn gradients(model: &Transformer, gradients: &GradientsParams) -> Vec<(ParamId, Vec<f64>)> {
-    struct Collect<'a>(&'a GradientsParams, Vec<(ParamId, Vec<f64>)>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.push((param.id, host_values(gradient)));
-            }
-        }
-    }
-    let mut collect = Collect(gradients, Vec::new());
-    model.visit(&mut collect);
-    collect.1
+    steps::differentiate(rollout, model, batch, context, Normalize::Token)
 }
 
 fn assert_same(model: &Transformer, a: &Differentiated, b: &Differentiated) {
-    let (ga, gb) = (gradients(model, &a.gradients), gradients(model, &b.gradients));
+    let (ga, gb) =
+        (gradients_by_parameter(model, &a.gradients), gradients_by_parameter(model, &b.gradients));
     assert_eq!(ga.len(), gb.len());
     assert!((a.loss - b.loss).abs() < 1e-9, "{} {}", a.loss, b.loss);
     for ((id, a), (other, b)) in ga.iter().zip(&gb) {
@@ -121,30 +107,8 @@ fn only_the_additions_are_trained() {
     for ((name, model), trained) in adapted().into_iter().zip([10, 15, 1, 16]) {
         let found = run(&Parallel::TEACHER, &model, &ragged_batch(), &context);
         assert_eq!(found.gradients.len(), trained, "{name}");
-        let all = gradients(&model, &found.gradients);
+        let all = gradients_by_parameter(&model, &found.gradients);
         assert!(all.iter().all(|(_, g)| g.iter().any(|g| g.abs() > 1e-9)), "{name}");
-    }
-}
-
-/// Adds `delta` to one entry of one parameter.
-struct Nudge {
-    id: ParamId,
-    entry: usize,
-    delta: f64,
-}
-
-impl ModuleMapper for Nudge {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if param.id != self.id {
-            return param;
-        }
-        let (entry, delta) = (self.entry, self.delta);
-        param.map(|x| {
-            let (shape, device, dtype) = (x.dims(), x.device(), x.dtype());
-            let mut values = host_values(x);
-            values[entry] += delta;
-            float_tensor(values, shape, &device, dtype).require_grad()
-        })
     }
 }
 
@@ -178,7 +142,7 @@ fn gradients_of_low_rank_branches_and_prompts_are_finite_differences() {
     let rollout = Sequential { segment: 2, truncate: 0 };
     let found = run(&rollout, &model, &batch, &context);
     let loss = |model: &Transformer| run(&rollout, model, &batch, &context).loss;
-    assert_finite_differences(&model, gradients(&model, &found.gradients), &loss);
+    assert_finite_differences(&model, gradients_by_parameter(&model, &found.gradients), &loss);
 }
 
 /// DoRA's norm is a constant of the gradient: a cache keeps the norms that the matrices had when
@@ -198,7 +162,7 @@ fn gradients_of_dora_are_finite_differences_at_constant_norms() {
     };
     let found = GradientsParams::from_grads(loss(&model).backward(), &model);
     let number = |model: &Transformer| host_values(loss(model).detach())[0];
-    assert_finite_differences(&model, gradients(&model, &found), &number);
+    assert_finite_differences(&model, gradients_by_parameter(&model, &found), &number);
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Hidden states in the place of mixtures: the recurrence, its gradients, and that generation
 //! does what was trained.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::GradientsParams;
+use burn::module::Module;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{DType, Device, Tensor};
-use soft_core::{float_tensor, host_values};
+use burn::tensor::{DType, Device};
+use soft_core::host_values;
 use soft_model::{
     Active, Family, Feedback, Gate, GenerateOptions, LowRankSpec, Manner, Mode, SoftInput, Span,
     Thinking, Transformer, generate, replay,
 };
+use soft_tests::nudge::{Nudge, gradients_by_parameter};
 use soft_tests::{MoveTrained, ragged_batch, tiny_model};
 use soft_train::batch::Batch;
 use soft_train::example::{Example, Truth};
@@ -45,23 +45,9 @@ fn run(
     rollout.differentiate(model, &loss(batch), context)
 }
 
-fn gradients(model: &Transformer, gradients: &GradientsParams) -> Vec<(ParamId, Vec<f64>)> {
-    struct Collect<'a>(&'a GradientsParams, Vec<(ParamId, Vec<f64>)>);
-    impl ModuleVisitor for Collect<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.get::<D>(param.id) {
-                self.1.push((param.id, host_values(gradient)));
-            }
-        }
-    }
-    let mut collect = Collect(gradients, Vec::new());
-    model.visit(&mut collect);
-    collect.1
-}
-
 fn assert_same(model: &Transformer, a: &Differentiated, b: &Differentiated, tolerance: f64) {
     let flat = |found: &Differentiated| -> Vec<f64> {
-        gradients(model, &found.gradients).into_iter().flat_map(|(_, g)| g).collect()
+        gradients_by_parameter(model, &found.gradients).into_iter().flat_map(|(_, g)| g).collect()
     };
     let (ga, gb) = (flat(a), flat(b));
     assert_eq!(ga.len(), gb.len());
@@ -90,33 +76,11 @@ fn segments_of_any_length_equal_one_unrolled_graph() {
     }
 }
 
-/// Adds `delta` to one entry of one parameter.
-struct Nudge {
-    id: ParamId,
-    entry: usize,
-    delta: f64,
-}
-
-impl ModuleMapper for Nudge {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if param.id != self.id {
-            return param;
-        }
-        let (entry, delta) = (self.entry, self.delta);
-        param.map(|x| {
-            let (shape, device, dtype) = (x.dims(), x.device(), x.dtype());
-            let mut values = host_values(x);
-            values[entry] += delta;
-            float_tensor(values, shape, &device, dtype).require_grad()
-        })
-    }
-}
-
 fn assert_finite_differences(model: &Transformer, context: &StepContext) {
     let batch = ragged_batch();
     let rollout = Sequential { segment: 2, truncate: 0 };
     let found = run(&rollout, model, &batch, context);
-    for (id, gradient) in gradients(model, &found.gradients) {
+    for (id, gradient) in gradients_by_parameter(model, &found.gradients) {
         let steepest =
             (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
         let entry = steepest.expect("parameters are not empty");
@@ -147,7 +111,10 @@ fn truncation_changes_the_gradient_and_nothing_else() {
     let whole = run(&Sequential::UNROLLED, &model, &batch, &context(0.0));
     let cut = run(&Sequential { segment: 4, truncate: 1 }, &model, &batch, &context(0.0));
     assert!((whole.loss - cut.loss).abs() < 1e-12);
-    let (a, b) = (gradients(&model, &whole.gradients), gradients(&model, &cut.gradients));
+    let (a, b) = (
+        gradients_by_parameter(&model, &whole.gradients),
+        gradients_by_parameter(&model, &cut.gradients),
+    );
     let differ = a.iter().zip(&b).any(|(a, b)| a.1.iter().zip(&b.1).any(|(a, b)| a != b));
     assert!(differ, "something was cut");
 }

@@ -1,10 +1,12 @@
 //! What the three rollouts must have in common, in f64 where numbers decide.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
 use soft_core::{Feed, GuidanceForm, Noise, NormMatch, PipelineConfig, SoftPipeline, host_values};
 use soft_model::{Family, GenerateOptions, Manner, Mode, Transformer, generate};
+use soft_tests::nudge::Nudge;
+use soft_tests::steps::{self, everything};
 use soft_tests::{ragged_batch, tiny_model};
 use soft_train::batch::Batch;
 use soft_train::example::Example;
@@ -27,23 +29,6 @@ fn context(guidance: f64) -> StepContext {
     }
 }
 
-/// Everything that can be switched on: guidance, entropy term, filters, noise, drop-out.
-fn everything(form: GuidanceForm) -> StepContext {
-    let config = PipelineConfig {
-        temperature: 0.8,
-        top_k: 12,
-        min_p: 1e-4,
-        noise: Noise::Gumbel { temperature: 0.9 },
-        ..PipelineConfig::default()
-    };
-    StepContext {
-        pipeline: SoftPipeline::new(config).expect("valid settings"),
-        form,
-        dropout: 0.2,
-        ..context(0.4)
-    }
-}
-
 fn objective() -> Objective {
     Objective { entropy_beta: 0.3, normalize: Normalize::Token }
 }
@@ -54,10 +39,7 @@ fn run(
     batch: &Batch,
     context: &StepContext,
 ) -> Differentiated {
-    let totals = StepTotals::of([batch]);
-    let temperature = context.pipeline.config().temperature;
-    let loss = BatchLoss { batch, objective: objective(), totals, temperature };
-    rollout.differentiate(model, &loss, context)
+    steps::differentiate(rollout, model, batch, context, Normalize::Token)
 }
 
 /// All gradients as one list, in the order of the parameters; those without one are absent.
@@ -193,28 +175,6 @@ fn truncation_changes_the_gradient_and_nothing_else() {
     assert!((whole.loss - cut.loss).abs() < 1e-12);
     let (a, b) = (flat(&model, &whole.gradients), flat(&model, &cut.gradients));
     assert!(a.iter().zip(&b).any(|(a, b)| (a - b).abs() > 1e-6), "something was cut");
-}
-
-/// Adds `delta` to one entry of one parameter.
-struct Nudge {
-    id: ParamId,
-    entry: usize,
-    delta: f64,
-}
-
-impl ModuleMapper for Nudge {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if param.id != self.id {
-            return param;
-        }
-        let (entry, delta) = (self.entry, self.delta);
-        param.map(|x| {
-            let (shape, device, dtype) = (x.dims(), x.device(), x.dtype());
-            let mut values = host_values(x);
-            values[entry] += delta;
-            soft_core::float_tensor(values, shape, &device, dtype).require_grad()
-        })
-    }
 }
 
 /// Every parameter's id, number of entries and gradient.

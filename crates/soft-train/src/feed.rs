@@ -114,7 +114,8 @@ impl StepFeed {
     /// The micro-batches of a step, counted from 0; all know the totals of the whole step.
     pub(crate) fn step(&mut self, step: usize) -> Vec<MicroBatch> {
         let first = (step * self.rows_per_step()) as u64;
-        // A recurrence steps through soft positions: those of examples in one row would take turns.
+        // A recurrence has a pass for each column with a soft input: a packed batch has fewer rows and
+        // more such columns, and which of the two wins depends on the data.
         let packs = self.pack > 0 && self.plan.kind_at(step) != RolloutKind::Sequential;
         let stage = self.stage(step).unwrap_or(0);
         let (examples, sampler) = &mut self.stages[stage];

@@ -202,7 +202,10 @@ pub fn train(
     // Before the directory exists: a corrected second try must find its name free.
     check_precision(config, device.supports_dtype(FloatDType::BF16))?;
     let problem = prepare(resolved)?;
-    check_patterns(config, &problem, device)?;
+    if options.resume == Resume::Never {
+        // A run that goes on has passed this when it began.
+        check_patterns(config, &problem, device)?;
+    }
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
     run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;

@@ -13,7 +13,7 @@ pub(super) struct Softmax;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogSoftmax;
 
-/// The largest value; NaN where there is one.
+/// The largest value. A NaN may be passed over: it comes back with the sum of the exponentials.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
     let more = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };

@@ -481,7 +481,7 @@ pub struct Train {
     pub clip: f64,
     /// Scored positions whose logits "teacher" and "parallel" rollouts hold at once: less memory with a large vocabulary; 0 is all of a batch.
     pub loss_chunk: usize,
-    /// Blocks whose activations "teacher" and "parallel" rollouts hold at once (gradient checkpointing): the backward pass computes those of each group of so many again, which takes about a third more time and far less memory; 0 holds all. No effect on the gradients, nor on "sequential" rollouts, which have `rollout.segment`.
+    /// Blocks whose activations "teacher" and "parallel" rollouts hold at once (gradient checkpointing): the backward pass computes those of each group of so many again, one more forward pass for far less memory; 0 holds all. No effect on the gradients, nor on "sequential" rollouts, which have `rollout.segment`.
     pub recompute: usize,
     /// Precision of activations and gradients in training. The weights that are trained, their optimizer's state and what is saved are "f32" in any case.
     pub precision: Precision,

@@ -221,7 +221,7 @@ fn t30_settings_that_contradict_are_refused() {
         ),
         (
             "[data]\npack = 64\n[rollout]\nkind = \"sequential\"",
-            "my.toml:2:8: `data.pack` is 64 and every step is a \"sequential\" rollout, where soft positions of one row take turns and packed ones would be more steps; expected 0, or a \"teacher\" or \"parallel\" rollout",
+            "my.toml:2:8: `data.pack` is 64 and every step is a \"sequential\" rollout, whose rows are never packed; expected 0, or a \"teacher\" or \"parallel\" rollout",
         ),
         (
             "[train]\nrecompute = 2\n[rollout]\nstages = [\"sequential\"]",

@@ -27,7 +27,7 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
     };
     if pack > 0 {
         let message = format!(
-            "`data.pack` is {pack} and every step is a \"sequential\" rollout, where soft positions of one row take turns and packed ones would be more steps; expected 0, or a \"teacher\" or \"parallel\" rollout"
+            "`data.pack` is {pack} and every step is a \"sequential\" rollout, whose rows are never packed; expected 0, or a \"teacher\" or \"parallel\" rollout"
         );
         problems.push(found(place, &kind("data.pack", "eval.arms"), message));
     }
