@@ -55,9 +55,10 @@ fn a_resumed_training_has_the_samples_of_an_unbroken_one() {
     let runs = Runs::temporary();
     let settings = |steps: &'static str| [&SAMPLED[..], &[steps, "save.every=10"]].concat();
     let whole = runs.train("whole", &settings("train.steps=20")).run_dir;
-    runs.train("broken", &settings("train.steps=10"));
+    let broken = runs.train("broken", &settings("train.steps=15")).run_dir;
+    // As if it had been killed after step 15 was sampled and before its checkpoint was whole.
+    std::fs::remove_dir_all(broken.join("checkpoints/step-000015")).expect("it was there");
     let broken = runs.resumed("broken", &settings("train.steps=20"), Resume::Auto).run_dir;
-    // The shorter run ended, and was sampled, at step 10, which is an evaluation of the whole.
     assert_eq!(records(&whole, SAMPLES), records(&broken, SAMPLES));
     assert_eq!(records(&broken, TIMES).len(), 20);
 }

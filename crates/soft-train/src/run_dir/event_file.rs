@@ -144,6 +144,8 @@ mod tests {
         // RFC 3720, appendix B.4: 32 bytes of zeros; and the usual check value.
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+        // ((crc >> 15) | (crc << 17)) + 0xa282ead8, worked out apart.
+        assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
     }
 
     #[test]
