@@ -6,10 +6,12 @@
 //! markup.rs  escaping, labels, numbers          beside.rs    rows of one prompt side by side
 //! svg.rs     lines, heat maps, intervals        evaluation.rs, training.rs   a run directory
 //!                                               side_by_side.rs   several trainings
+//!                                               background.rs   data, settings, machine
 //!                                               samples.rs   what a model wrote while it learned
 //! ```
 //! The same input gives the same bytes.
 
+mod background;
 mod belief;
 mod beside;
 mod evaluation;
@@ -76,7 +78,7 @@ pub fn default_output_side_by_side(first: &Path) -> PathBuf {
 
 fn of_run(run: &Run) -> Result<String, Error> {
     let shown = run.path.display();
-    let files = page::files(run);
+    let files = background::section(run);
     match &run.results {
         Some(Results::Evaluation(results)) => {
             let body = evaluation::sections(results, run.traces.as_deref())? + &files;

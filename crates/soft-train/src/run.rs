@@ -3,6 +3,7 @@
 mod arm;
 mod base_model;
 mod checkpoint;
+pub(crate) mod data_card;
 mod forgetting;
 mod learned;
 mod model;
@@ -17,12 +18,15 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, FloatDType};
 
+use self::data_card::DataCard;
 use crate::config::{Arm, Config, Cut, FeedKind, Loader, Precision, Resolved, TaskName};
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
 use crate::results::{Context, Results};
-use crate::run_dir::{CONFIG, Environment, RESULTS, RunDir, check_same_evaluation, check_same_run};
+use crate::run_dir::{
+    CONFIG, DATA, Environment, ORIGINS, RESULTS, RunDir, check_same_evaluation, check_same_run,
+};
 use crate::task::mnns::{
     Mnns, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, always_one_share,
 };
@@ -72,6 +76,8 @@ pub(crate) enum Problem {
         valid: Vec<Example>,
         /// Those of the stages before it.
         earlier: Vec<Vec<Example>>,
+        /// What reading the files had to say.
+        notes: Vec<String>,
     },
 }
 
@@ -86,23 +92,31 @@ impl Problem {
             TaskName::Ids => {
                 let limits = model::limits(config)?;
                 let reader = Reader::new(&config.data, TaskName::Ids, limits, None);
-                let (train, valid) = Self::read(config, &reader, true)?;
-                Ok(Self::Examples { train, valid, earlier: Vec::new() })
+                let mut notes = Vec::new();
+                let (train, valid) = Self::read(config, &reader, &mut notes)?;
+                notes.iter().for_each(|note| eprintln!("note: {note}"));
+                Ok(Self::Examples { train, valid, earlier: Vec::new(), notes })
             }
             TaskName::Text => {
                 let limits = model::limits(config)?;
                 let files = model::files(config)?;
                 let mut encoder = model::text_encoder(config, &files)?;
-                let (mut earlier, mut stage) = (Vec::new(), 0);
+                let (mut earlier, mut stage, mut notes) = (Vec::new(), 0, Vec::new());
                 loop {
                     encoder.set_cut(config.curriculum.cut(stage));
                     let reader = Reader::new(&config.data, TaskName::Text, limits, Some(&encoder));
-                    let (train, valid) = Self::read(config, &reader, stage == 0)?;
+                    let mut told = Vec::new();
+                    let (train, valid) = Self::read(config, &reader, &mut told)?;
+                    // The same lines are read in every stage.
+                    if stage == 0 {
+                        notes = told;
+                    }
                     stage += 1;
                     // The first reading has seen how long the reasonings are.
                     if stage == config.curriculum.count(encoder.longest_reasoning()) {
-                        encoder.notes().iter().for_each(|note| eprintln!("note: {note}"));
-                        return Ok(Self::Examples { train, valid, earlier });
+                        notes.extend(encoder.notes());
+                        notes.iter().for_each(|note| eprintln!("note: {note}"));
+                        return Ok(Self::Examples { train, valid, earlier, notes });
                     }
                     earlier.push(train);
                 }
@@ -146,21 +160,19 @@ impl Problem {
         }
     }
 
-    /// The examples of `data.train` and `data.valid`; `tells` says whether remarks are printed.
+    /// The examples of `data.train` and `data.valid`; remarks are added to `notes`.
     fn read(
         config: &Config,
         reader: &Reader<'_>,
-        tells: bool,
+        notes: &mut Vec<String>,
     ) -> Result<(Vec<Example>, Vec<Example>), Error> {
-        let read = |files: &[String]| -> Result<Vec<Example>, Error> {
+        let mut read = |files: &[String]| -> Result<Vec<Example>, Error> {
             if files.is_empty() {
                 return Ok(Vec::new());
             }
             let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
             let (examples, remarks) = reader.read(&paths)?;
-            if tells {
-                remarks.iter().for_each(|remark| eprintln!("note: {remark}"));
-            }
+            notes.extend(remarks);
             Ok(examples)
         };
         let (train, valid) = (&config.data.train, &config.data.valid);
@@ -216,6 +228,12 @@ pub fn train(
         Problem::Mnns(_) => trained.collect(),
         Problem::Examples { .. } => vec![Arm::Soft],
     };
+    run_dir.write_json(ORIGINS, &resolved.origins_in_words())?;
+    if let Some(card) =
+        DataCard::of(&problem, config, trained.first().copied().unwrap_or(Arm::Soft))?
+    {
+        run_dir.write_json(DATA, &card)?;
+    }
     for (index, &arm) in trained.iter().enumerate() {
         let sub_run =
             (index > 0).then(|| open_arm_dir(run_dir.path(), arm, options)).transpose()?;

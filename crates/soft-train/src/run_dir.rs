@@ -36,6 +36,10 @@ use crate::error::Error;
 
 /// Name of the resolved configuration.
 pub const CONFIG: &str = "config.toml";
+/// Name of the record of where each setting came from.
+pub const ORIGINS: &str = "origins.json";
+/// Name of the description of the data.
+pub const DATA: &str = "data.json";
 /// Name of the description of machine and program.
 pub const ENVIRONMENT: &str = "environment.json";
 /// Name of the record of steps.

@@ -230,6 +230,12 @@ impl Resolved {
         self.origins.get(key).cloned().unwrap_or_default()
     }
 
+    /// Where each value came from that some source set, in words.
+    #[must_use]
+    pub fn origins_in_words(&self) -> BTreeMap<&str, String> {
+        self.origins.iter().map(|(key, origin)| (key.as_str(), origin.to_string())).collect()
+    }
+
     /// The configuration as TOML, each value with a comment that says where it came from.
     /// With `all` false only the values that some source set.
     #[must_use]

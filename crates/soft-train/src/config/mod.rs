@@ -68,7 +68,7 @@ impl Config {
     }
 
     /// Empty only for a seed above 2^63, which [`Config::validate`] reports.
-    fn to_table(&self) -> Table {
+    pub(crate) fn to_table(&self) -> Table {
         self.try_table().unwrap_or_default()
     }
 

@@ -1,7 +1,6 @@
 //! The frame of a page: one file that loads nothing and runs nothing.
 
 use super::markup::{details, escape};
-use super::run::Run;
 
 /// What the page may do: style itself. Whatever a token holds, no browser fetches or runs it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
@@ -23,18 +22,4 @@ pub(super) fn page(title: &str, body: &str, with_rows: bool) -> String {
          </main>\n</body>\n</html>\n",
         env!("CARGO_PKG_VERSION")
     )
-}
-
-/// Configuration and environment of a run, as they are.
-pub(super) fn files(run: &Run) -> String {
-    let file = |name: &str, text: &Option<String>| {
-        let text = text.as_ref()?;
-        Some(details(name, &format!("<pre>{}</pre>", escape(text)), false))
-    };
-    let files = [file("config.toml", &run.config), file("environment.json", &run.environment)];
-    let files: String = files.into_iter().flatten().collect();
-    if files.is_empty() {
-        return files;
-    }
-    format!("<section><h2>What it ran with</h2>\n{files}</section>\n")
 }

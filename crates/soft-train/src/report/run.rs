@@ -1,18 +1,22 @@
 //! The files of a run directory, as far as they are there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::evaluation::EvalResults;
 use super::trace::broken;
 use super::training::TrainResults;
 use crate::error::Error;
+use crate::run::data_card::DataCard;
 use crate::run_dir::{
-    BEFORE, CONFIG, ENVIRONMENT, METRICS, RESULTS, SAMPLES, TIMES, TRACES, read_jsonl,
+    BEFORE, CONFIG, DATA, ENVIRONMENT, METRICS, ORIGINS, RESULTS, SAMPLES, TIMES, TRACES,
+    read_jsonl,
 };
 
 /// Folder of the arms after the first.
@@ -29,6 +33,9 @@ pub(super) struct Run {
     pub(super) metrics: Vec<ArmMetrics>,
     pub(super) config: Option<String>,
     pub(super) environment: Option<String>,
+    /// Where each setting came from that was set, by key.
+    pub(super) origins: BTreeMap<String, String>,
+    pub(super) data: Option<DataCard>,
     /// What the model of a training wrote at each evaluation.
     pub(super) samples: Vec<Value>,
     /// The sampled rows, where there are some.
@@ -67,6 +74,8 @@ impl Run {
             metrics: read_metrics(path)?,
             config: read_text(&path.join(CONFIG))?,
             environment: read_text(&path.join(ENVIRONMENT))?,
+            origins: read_json(&path.join(ORIGINS))?.unwrap_or_default(),
+            data: read_json(&path.join(DATA))?,
             traces,
         };
         if run.results.is_none() && run.metrics.is_empty() && run.traces.is_none() {
@@ -89,6 +98,16 @@ fn read_text(path: &Path) -> Result<Option<String>, Error> {
             Err(Error::Data { report: format!("cannot read {}: {error}", path.display()) })
         }
     }
+}
+
+/// A file that this program writes whole; none where an older one wrote none.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        let (column, problem) = broken(&error);
+        let report = format!("{}:{}:{column}: {problem}", path.display(), error.line().max(1));
+        Error::Data { report }
+    })
 }
 
 /// The keys that say what a file of results is.

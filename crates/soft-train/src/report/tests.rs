@@ -232,6 +232,44 @@ fn a_training_shows_its_arms_its_curves_and_how_to_repeat_it() {
 }
 
 #[test]
+fn a_run_shows_its_data_and_who_set_what() {
+    let folder = folder();
+    let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let step = |entropy_beta: f64, cross_entropy: f64| {
+        json!({"step": 1, "loss": 2.0, "cross_entropy": cross_entropy, "entropy_beta": entropy_beta})
+            .to_string()
+    };
+    put("metrics.jsonl", &step(0.0, 2.0));
+    put("config.toml", "[train]\nsteps = 9\nlr = 0.25\n[log]\nevery = 1\n");
+    put("origins.json", "{\"train.lr\": \"my.toml:3:6 <b>\"}");
+    put(
+        "data.json",
+        &json!({"train": {"examples": 4, "tokens": 200, "scored": 50, "soft": 20,
+            "median_length": 40, "longest": 90}, "valid": null, "notes": ["<i>2 lines were skipped"]})
+        .to_string(),
+    );
+    put("environment.json", "{\"cpu\": \"Abacus\", \"threads\": 3, \"seed\": 7}");
+    let page = render(folder.path()).unwrap();
+    for part in [
+        "<code>train.lr</code><td>0.25<td>0.001<td>my.toml:3:6 &lt;b&gt;",
+        "<td>training<td>4<td>200<td>25.0 %<td>10.0 %<td>40<td>90",
+        "<li>&lt;i&gt;2 lines were skipped",
+        "Abacus, 3 threads, seed 7",
+    ] {
+        assert!(page.contains(part), "{part} is missing in\n{page}");
+    }
+    assert!(!page.contains("<code>log.every</code>"), "a default is not listed");
+    assert!(!page.contains("<b>entropy beta</b>"), "a weight that is off is no curve");
+    assert!(!page.contains("<b>cross entropy</b>"), "it is the loss");
+    put("metrics.jsonl", &step(0.5, 1.0));
+    let page = render(folder.path()).unwrap();
+    assert!(page.contains("<b>entropy beta</b>") && page.contains("<b>cross entropy</b>"));
+    put("data.json", "{\"train\": 3}");
+    let error = render(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("data.json:1:"), "{error}");
+}
+
+#[test]
 fn broken_results_are_placed_and_another_version_is_named() {
     let folder = folder();
     let problem = |text: &str| {

@@ -257,7 +257,8 @@ fn curves(run: &Run, arms: &[TrainArm]) -> String {
     let first = arms.first().map_or("this run", |arm| arm.arm.as_str());
     let names: Vec<&str> =
         run.metrics.iter().map(|arm| arm.name.as_deref().unwrap_or(first)).collect();
-    let plots: String = keys.iter().filter_map(|name| curve(run, name)).collect();
+    let tells = |name: &&String| !is_zero(run, name) && !is_the_loss(run, name);
+    let plots: String = keys.iter().filter(tells).filter_map(|name| curve(run, name)).collect();
     if plots.is_empty() {
         return plots;
     }
@@ -271,6 +272,18 @@ fn curves(run: &Run, arms: &[TrainArm]) -> String {
          of each bin</p><div class=\"plots\">{plots}</div>\n",
         legend.join(" ")
     )
+}
+
+/// Whether a measure is 0 at every step: a weight that is off.
+fn is_zero(run: &Run, name: &str) -> bool {
+    let records = || run.metrics.iter().flat_map(|arm| &arm.records);
+    records().all(|record| record.get(name).is_none_or(|value| value.as_f64() == Some(0.0)))
+}
+
+/// Whether a measure is the loss itself, as the cross-entropy is where nothing is added to it.
+fn is_the_loss(run: &Run, name: &str) -> bool {
+    let mut records = run.metrics.iter().flat_map(|arm| &arm.records);
+    name == "cross_entropy" && records.all(|record| record.get(name) == record.get("loss"))
 }
 
 fn curve(run: &Run, name: &str) -> Option<String> {

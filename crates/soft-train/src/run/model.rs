@@ -130,7 +130,7 @@ pub(super) fn check_active(config: &Config, problem: &Problem) -> Result<(), Err
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
     let (vocab_size, max_positions) = match problem {
         Problem::Mnns(task) => (task.vocabulary().len(), positions(task, config)),
-        Problem::Examples { train, valid, earlier } => {
+        Problem::Examples { train, valid, earlier, .. } => {
             let all = || train.iter().chain(valid).chain(earlier.iter().flatten());
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
         }

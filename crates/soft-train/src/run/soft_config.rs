@@ -149,8 +149,12 @@ mod tests {
         let config = Loader::new().text("my.toml", text).load().expect("valid settings").config;
         let mut example = Example::from_tokens(&[5, 6, 7, 8, 9, 10], prompt);
         soft.iter().for_each(|&t| example.soft[t] = true);
-        let problem =
-            Problem::Examples { train: vec![example], valid: Vec::new(), earlier: Vec::new() };
+        let problem = Problem::Examples {
+            train: vec![example],
+            valid: Vec::new(),
+            earlier: Vec::new(),
+            notes: Vec::new(),
+        };
         let written = soft_config(&config, Arm::Soft, None, &problem, None);
         Loader::new()
             .model(written.clone())
