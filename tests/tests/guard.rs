@@ -193,14 +193,14 @@ fn t40_a_learning_rate_out_of_all_bounds_diverges_and_says_that_the_weights_are_
 #[test]
 fn t40_a_loss_over_its_limit_ends_the_training_also_over_a_resumption() {
     let runs = Runs::temporary();
-    let limits = ["guard.loss_max=0.001", "guard.loss_patience=3"];
+    let limits = ["guard.loss_max=0.001", "guard.loss_patience=4"];
     let error = runs.error("run", &limits, Resume::Never);
-    assert!(matches!(error, Error::Diverged { step: 3, .. }), "{error}");
+    assert!(matches!(error, Error::Diverged { step: 4, .. }), "{error}");
     assert!(error.to_string().contains("guard.loss_max"), "{error}");
-    assert_eq!(metrics(&runs.path("run")).len(), 3);
+    assert_eq!(metrics(&runs.path("run")).len(), 4);
     runs.train("parts", &[&limits[..], &["train.steps=2"]].concat());
     let error = runs.error("parts", &limits, Resume::Auto);
-    assert!(matches!(error, Error::Diverged { step: 3, .. }), "{error}");
+    assert!(matches!(error, Error::Diverged { step: 4, .. }), "{error}");
 }
 
 #[test]

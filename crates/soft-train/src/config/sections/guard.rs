@@ -23,7 +23,7 @@ pub struct Guard {
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { on_nan: OnNan::Stop, loss_max: 0.0, loss_patience: 10, max_time: String::new() }
+        Self { on_nan: OnNan::Stop, loss_max: 0.0, loss_patience: 3, max_time: String::new() }
     }
 }
 
