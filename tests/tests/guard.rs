@@ -199,6 +199,9 @@ fn t40_a_loss_over_its_limit_ends_the_training_also_over_a_resumption() {
     assert!(matches!(error, Error::Diverged { step: 4, .. }), "{error}");
     assert!(error.to_string().contains("guard.loss_max"), "{error}");
     assert_eq!(metrics(&runs.path("run")).len(), 4);
+    let saved = [&limits[..], &["save.every=3"]].concat();
+    let error = runs.error("saved", &saved, Resume::Never).to_string();
+    assert!(error.contains("the last checkpoint is") && error.contains("step-000003"), "{error}");
     runs.train("parts", &[&limits[..], &["train.steps=2"]].concat());
     let error = runs.error("parts", &limits, Resume::Auto);
     assert!(matches!(error, Error::Diverged { step: 4, .. }), "{error}");

@@ -210,7 +210,7 @@ impl Steps<'_> {
     fn run(
         &mut self,
         learner: &mut Learner<SoftLearner>,
-    ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
+    ) -> Result<(Option<PathBuf>, Done), Error> {
         let before = self.job.before.clone();
         if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
             self.report_start(&path, &learner.model().valid())?;
@@ -262,6 +262,8 @@ impl Steps<'_> {
             self.report(&done, &figures, &held_out, rate)?;
             self.job.times.append(&took.at_step(done.steps))?;
             if let Some(what) = lost {
+                let place = |path: &PathBuf| format!("; the last checkpoint is {}", path.display());
+                let what = what + &checkpoint.as_ref().map_or_else(String::new, place);
                 return Err(Error::Diverged { step: done.steps as u64, what });
             }
             if saves || figures.stop.is_some() || judged.keeps || judged.ended {
