@@ -55,10 +55,23 @@ impl Runs {
         settings: &[String],
         resume: Resume,
     ) -> Result<Trained, Error> {
+        let options = TrainOptions { resume, ..TrainOptions::default() };
+        self.try_with(name, settings, &options)
+    }
+
+    /// [`Runs::try_train`] with all its options.
+    ///
+    /// # Errors
+    /// Those of the training.
+    pub fn try_with(
+        &self,
+        name: &str,
+        settings: &[String],
+        options: &TrainOptions,
+    ) -> Result<Trained, Error> {
         let own = [format!("run.dir={:?}", self.0.path()), format!("run.name={name:?}")];
         let loader = Loader::new().text("tiny", TINY).overrides(own).overrides(settings);
-        let options = TrainOptions { resume, ..TrainOptions::default() };
-        train(&loader.load()?, &device(), &options)
+        train(&loader.load()?, &device(), options)
     }
 
     /// Trains a new run.

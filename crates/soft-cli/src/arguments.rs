@@ -94,6 +94,9 @@ pub(crate) struct Train {
     /// Continue: auto (the newest whole checkpoint of this run, if any), never, or a checkpoint
     #[arg(long, value_name = "auto|never|PATH", default_value = "never")]
     pub(crate) resume: String,
+    /// Continue under changed settings or data too, and say what changed
+    #[arg(long, requires = "resume")]
+    pub(crate) resume_anyway: bool,
 }
 
 #[derive(Debug, Args)]

@@ -35,7 +35,15 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     stop_on_interrupt(dashboard);
     let program = program();
     let command = command(&program, arguments, global);
-    let options = TrainOptions { resume, dashboard, program, command };
+    let resume_anyway = arguments.resume_anyway;
+    let options = TrainOptions {
+        resume,
+        resume_anyway,
+        dashboard,
+        program,
+        command,
+        ..TrainOptions::default()
+    };
     let trained = soft_train::run::train(&resolved, &device, &options)?;
     let page = write_report(&trained.run_dir);
     // Not before: it locks standard output, which the dashboard's thread writes to.

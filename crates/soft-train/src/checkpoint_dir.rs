@@ -5,6 +5,7 @@
 //! lists the size and checksum of every file, so damage that comes later is found too. Continuing
 //! a run takes the newest checkpoint that is whole and walks back over those that are not.
 
+mod disk_space;
 mod manifest;
 mod state;
 mod writer;
@@ -12,8 +13,9 @@ mod writer;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub(crate) use disk_space::{free_bytes, require_space};
 pub use manifest::{FileEntry, MANIFEST, MANIFEST_VERSION, Manifest, hash_text, verify};
-pub use state::{AccumulationWindow, STATE, STATE_VERSION, TrainState};
+pub use state::{AccumulationWindow, Best, Course, STATE, STATE_VERSION, TrainState};
 pub use writer::Writer;
 
 use crate::error::Error;
@@ -64,19 +66,24 @@ pub fn newest_valid(run_dir: &Path) -> Result<Newest, Error> {
     Ok(newest)
 }
 
-/// Deletes old checkpoints until `keep` are left; 0 keeps all. The newest whole one always stays,
-/// even if newer, damaged ones fill the quota. Returns the steps that were deleted.
+/// Deletes old checkpoints until the newest `keep` are left; 0 keeps all. Those of the steps `best`
+/// stay beside them, and so does the newest whole one, even if newer, damaged ones fill the quota.
+/// Returns the steps that were deleted.
 ///
 /// # Errors
 ///
 /// [`Error::Checkpoint`] if the checkpoints cannot be listed, [`Error::Disk`] if one cannot be
 /// deleted.
-pub fn prune(run_dir: &Path, keep: usize) -> Result<Vec<u64>, Error> {
+pub fn prune(run_dir: &Path, keep: usize, best: &[u64]) -> Result<Vec<u64>, Error> {
     let mut found = list(run_dir)?;
     if keep == 0 || found.len() <= keep {
         return Ok(Vec::new());
     }
     found.truncate(found.len() - keep);
+    found.retain(|(step, _)| !best.contains(step));
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
     let safe = newest_valid(run_dir)?.checkpoint.map(|checkpoint| checkpoint.path);
     let mut deleted = Vec::new();
     for (step, path) in found.into_iter().filter(|(_, path)| Some(path) != safe.as_ref()) {

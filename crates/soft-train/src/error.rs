@@ -73,6 +73,23 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// The disk of the run has no room for a checkpoint.
+    #[error(
+        "cannot write checkpoints to {}: {free} bytes are free on its disk, {needed} are needed, 2.2 times \
+         the {size} of a checkpoint; free some space or set `run.dir` to another disk, then go on \
+         with `--resume auto`; earlier checkpoints are intact",
+        path.display()
+    )]
+    NoSpace {
+        /// The run directory.
+        path: PathBuf,
+        /// Bytes that should be free.
+        needed: u64,
+        /// Bytes that are.
+        free: u64,
+        /// About as many as a checkpoint has.
+        size: u64,
+    },
     /// Another process holds the run directory.
     #[error("run directory {} is in use by another process: wait for it to end, or choose another `run.name`", path.display())]
     RunLocked {
@@ -82,6 +99,20 @@ pub enum Error {
     /// The user stopped the run; a checkpoint was written first.
     #[error("interrupted at step {step}; continue from {} with `--resume auto`", checkpoint.display())]
     Interrupted {
+        /// The last finished optimizer step.
+        step: u64,
+        /// The checkpoint written before stopping.
+        checkpoint: PathBuf,
+    },
+    /// The time of `guard.max_time` is over; a checkpoint was written first.
+    #[error(
+        "the {limit} of `guard.max_time` are over at step {step}; continue from {} with `--resume auto`, \
+         which may run as long again",
+        checkpoint.display()
+    )]
+    TimeOver {
+        /// The limit, as it was set.
+        limit: String,
         /// The last finished optimizer step.
         step: u64,
         /// The checkpoint written before stopping.
@@ -103,7 +134,7 @@ impl From<ConfigError> for Error {
 
 impl Error {
     /// The process exit code: 1 run-time error, 2 config, 3 data, 4 model, checkpoint or token
-    /// id, 5 diverged, 7 disk, 130 interrupted after a checkpoint.
+    /// id, 5 diverged, 7 disk, 130 interrupted (or out of time) after a checkpoint.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Config { .. } | Self::Settings(_) | Self::RunExists { .. } => 2,
@@ -112,8 +143,8 @@ impl Error {
             Self::Model(error) => error.exit_code(),
             Self::TokenOutsideVocabulary { .. } | Self::Checkpoint { .. } => 4,
             Self::Diverged { .. } => 5,
-            Self::Disk { .. } => 7,
-            Self::Interrupted { .. } => 130,
+            Self::Disk { .. } | Self::NoSpace { .. } => 7,
+            Self::Interrupted { .. } | Self::TimeOver { .. } => 130,
             Self::RunLocked { .. } | Self::Runtime { .. } => 1,
         }
     }
@@ -173,6 +204,8 @@ mod tests {
         assert_eq!(outside.exit_code(), 4);
         assert_eq!(Error::Diverged { step: 1, what: String::new() }.exit_code(), 5);
         assert_eq!(Error::Interrupted { step: 1, checkpoint: path.clone() }.exit_code(), 130);
+        let over = Error::TimeOver { limit: "2h".into(), step: 1, checkpoint: path.clone() };
+        assert_eq!(over.exit_code(), 130);
         assert_eq!(Error::RunLocked { path }.exit_code(), 1);
         assert_eq!(Error::Runtime { what: String::new() }.exit_code(), 1);
     }

@@ -111,23 +111,34 @@ impl StepFeed {
         self.curriculum.resets_at(step, self.stages.len())
     }
 
+    /// The examples of each micro-batch of a step, counted from 0, by their place in the data of
+    /// the step's stage.
+    pub(crate) fn rows(&mut self, step: usize) -> Vec<Vec<usize>> {
+        let stage = self.stage(step).unwrap_or(0);
+        let (first, micro_batch) = (step * self.rows_per_step(), self.micro_batch);
+        let sampler = &mut self.stages[stage].1;
+        let micro = |number| {
+            let start = first + number * micro_batch;
+            (start..start + micro_batch).map(|row| sampler.index_at(row as u64)).collect()
+        };
+        (0..self.grad_accum).map(micro).collect()
+    }
+
     /// The micro-batches of a step, counted from 0; all know the totals of the whole step.
     pub(crate) fn step(&mut self, step: usize) -> Vec<MicroBatch> {
-        let first = (step * self.rows_per_step()) as u64;
+        let indices = self.rows(step);
         // A recurrence has a pass for each column with a soft input: a packed batch has fewer rows and
         // more such columns, and which of the two wins depends on the data.
         let packs = self.pack > 0 && self.plan.kind_at(step) != RolloutKind::Sequential;
         let stage = self.stage(step).unwrap_or(0);
-        let (examples, sampler) = &mut self.stages[stage];
-        let batches: Vec<Batch> = (0..self.grad_accum)
-            .map(|micro_step| {
+        let examples = &self.stages[stage].0;
+        let batches: Vec<Batch> = indices
+            .into_iter()
+            .enumerate()
+            .map(|(micro_step, indices)| {
                 let start = micro_step * self.micro_batch;
                 let rows = start..start + self.micro_batch;
-                let example = |row| {
-                    let index = sampler.index_at(first + row as u64);
-                    examples[index].clone()
-                };
-                let examples = rows.clone().map(example).collect();
+                let examples = indices.into_iter().map(|index| examples[index].clone()).collect();
                 let batch = Batch::with_rows(examples, rows.map(|row| row as u32).collect());
                 if packs { batch.packed(self.pack) } else { batch }
             })

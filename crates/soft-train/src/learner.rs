@@ -12,6 +12,7 @@ use soft_model::Transformer;
 
 use crate::batch::Batch;
 use crate::config::Precision;
+use crate::not_finite::NotFinite;
 use crate::objective::{BatchLoss, Normalize, Objective, StepTotals};
 use crate::rollout::{Rollout, StepContext};
 
@@ -88,8 +89,12 @@ pub(crate) struct Exchange {
     pub(crate) save_optimizer: bool,
     /// Asks for an optimizer that has seen nothing before the next update.
     pub(crate) reset_optimizer: bool,
+    /// Asks the next update to change nothing: the loss of its step is not finite.
+    pub(crate) hold: bool,
     pub(crate) optimizer: Option<OptimizerRecord>,
     pub(crate) grad_norm: f64,
+    /// What is not finite in a step that changed nothing.
+    pub(crate) not_finite: Option<NotFinite>,
     /// The weight that hard filters move in place of learned ones, at the last look.
     pub(crate) filter_gap: Option<f64>,
 }
@@ -203,8 +208,8 @@ impl TrainStep for SoftLearner {
         TrainOutput { grads: done.gradients, item: StepItem { values } }
     }
 
-    /// Clips by the norm of all gradients together, then steps; a step whose norm is not a
-    /// finite number changes nothing, and the strategy stops on it.
+    /// Clips by the norm of all gradients together, then steps. A step whose norm or loss is not
+    /// finite changes nothing, and leaves the optimizer's state for a checkpoint of that.
     fn optimize(
         self,
         optim: &mut ModuleOptimizer,
@@ -214,14 +219,16 @@ impl TrainStep for SoftLearner {
         let setup = self.setup.clone();
         let mut exchange = setup.exchange();
         exchange.grad_norm = global_norm(&self, &grads);
-        if !exchange.grad_norm.is_finite() {
+        if std::mem::take(&mut exchange.reset_optimizer) {
+            *optim = self.fresh_optimizer();
+        }
+        if exchange.hold || !exchange.grad_norm.is_finite() {
+            exchange.not_finite = Some(NotFinite::of(&self, &grads));
+            exchange.optimizer = Some(optim.to_record());
             return self;
         }
         if setup.clip > 0.0 && exchange.grad_norm > setup.clip {
             scale(&self, &mut grads, setup.clip / exchange.grad_norm);
-        }
-        if std::mem::take(&mut exchange.reset_optimizer) {
-            *optim = self.fresh_optimizer();
         }
         let updated = optim.step(lr_module, self, grads);
         if exchange.save_optimizer {
@@ -302,6 +309,7 @@ pub(crate) fn trainable_parameters<M: Module>(module: &M) -> usize {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
+    use super::super::not_finite::spoil;
     use burn::optim::SgdConfig;
     use burn::tensor::Device;
     use soft_core::host_values;
@@ -342,9 +350,7 @@ mod tests {
     fn step(clip: f64) -> (f64, f64) {
         let learner = learner(clip);
         let before = parameters(&learner);
-        let logits = learner.model.logits(learner.model.embed(&[1, 4, 2], 1));
-        let gradients =
-            GradientsParams::from_grads((logits.powf_scalar(2.0)).sum().backward(), &learner);
+        let gradients = gradients(&learner);
         let updated = learner.optimize(&mut SgdConfig::new().init(), 1.0.into(), gradients);
         let moved =
             parameters(&updated).iter().zip(&before).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
@@ -361,5 +367,70 @@ mod tests {
         let (clipped, recorded) = step(0.3 * norm);
         assert!((clipped - 0.3 * norm).abs() < 1e-6 * norm, "{clipped} of {norm}");
         assert_eq!(recorded, norm, "the norm is that before clipping");
+    }
+
+    fn gradients(learner: &SoftLearner) -> GradientsParams {
+        let logits = learner.model.logits(learner.model.embed(&[1, 4, 2], 1));
+        GradientsParams::from_grads(logits.powf_scalar(2.0).sum().backward(), learner)
+    }
+
+    /// An update with Adam: what was found, and the learner after it.
+    fn update(
+        learner: SoftLearner,
+        adamw: &mut ModuleOptimizer,
+        gradients: GradientsParams,
+    ) -> (Exchange, SoftLearner) {
+        let setup = learner.setup.clone();
+        let updated = learner.optimize(adamw, 0.1.into(), gradients);
+        let exchange = std::mem::take(&mut *setup.exchange());
+        (exchange, updated)
+    }
+
+    /// A withheld update changes neither the parameters nor what the optimizer knows.
+    fn assert_changes_nothing(
+        clip: f64,
+        withhold: impl Fn(&SoftLearner, &mut GradientsParams),
+    ) -> Exchange {
+        let learner = learner(clip);
+        let before = parameters(&learner);
+        let mut adamw = learner.fresh_optimizer();
+        let mut withheld = gradients(&learner);
+        withhold(&learner, &mut withheld);
+        let (exchange, learner) = update(learner, &mut adamw, withheld);
+        assert_eq!(before, parameters(&learner), "clip {clip}");
+        assert!(exchange.optimizer.is_some(), "what a checkpoint needs");
+        let fine = gradients(&learner);
+        let after = parameters(&update(learner, &mut adamw, fine).1);
+        let fresh = self::learner(clip);
+        let (mut adamw, fine) = (fresh.fresh_optimizer(), gradients(&fresh));
+        let expected = parameters(&update(fresh, &mut adamw, fine).1);
+        assert_ne!(before, expected);
+        assert_eq!(after, expected, "the optimizer has seen the withheld step");
+        exchange
+    }
+
+    #[test]
+    fn t40_an_infinite_gradient_changes_nothing_with_and_without_clipping_and_is_named() {
+        for clip in [0.0, 1.0] {
+            let exchange =
+                assert_changes_nothing(clip, |learner, gradients| spoil(learner, gradients));
+            assert!(!exchange.grad_norm.is_finite());
+            let found = exchange.not_finite.expect("looked for");
+            let name = found.gradient.as_deref().expect("a name");
+            assert!(name.starts_with("norm"), "the last parameter of the model: {name}");
+            assert_eq!((found.broken, found.weight), (1, None));
+            assert!(found.gradients > 5);
+        }
+    }
+
+    #[test]
+    fn t40_a_withheld_step_changes_nothing_however_fine_its_gradients() {
+        let hold = |learner: &SoftLearner, _: &mut GradientsParams| {
+            learner.setup.exchange().hold = true;
+        };
+        let exchange = assert_changes_nothing(1.0, hold);
+        assert!(exchange.grad_norm.is_finite());
+        let found = exchange.not_finite.expect("looked for");
+        assert_eq!((found.gradient, found.broken), (None, 0));
     }
 }

@@ -65,6 +65,37 @@ impl ArmResult {
 pub struct Results {
     /// One entry an arm.
     pub arms: Vec<ArmResult>,
+    /// How the training of each arm ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endings: Vec<Ending>,
+}
+
+/// How the training of an arm ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The arm.
+    pub arm: Arm,
+    /// Optimizer steps done.
+    pub steps: u64,
+    /// Why it ended before its last step, if it did.
+    pub early: Option<String>,
+    /// Steps that were skipped because they were not finite.
+    pub skipped: u64,
+    /// The best evaluation during the training, where there was one.
+    pub best: Option<BestCheckpoint>,
+}
+
+/// The best evaluation of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestCheckpoint {
+    /// Key of the figure in `metrics.jsonl`.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// The optimizer step.
+    pub step: u64,
+    /// The model, as a path that `--model` takes; none where it was not kept.
+    pub checkpoint: Option<String>,
 }
 
 /// What stands around the arms when they are printed.
@@ -234,7 +265,7 @@ mod tests {
         };
         let fed_hard =
             ArmResult { steps: 4000, batch: 64, ..ArmResult::new(Arm::SoftFedHard, 759, 1308) };
-        Results { arms: vec![soft, fed_hard] }
+        Results { arms: vec![soft, fed_hard], endings: Vec::new() }
     }
 
     fn context() -> Context {

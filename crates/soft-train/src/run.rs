@@ -2,9 +2,11 @@
 
 mod arm;
 mod base_model;
+mod best;
 mod checkpoint;
 pub(crate) mod data_card;
 mod forgetting;
+mod frozen;
 mod learned;
 mod model;
 mod samples;
@@ -15,6 +17,7 @@ pub use base_model::Base;
 pub use model::text_encoder;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use burn::tensor::{Device, FloatDType};
 
@@ -23,6 +26,8 @@ use crate::config::{Arm, Config, Cut, FeedKind, Loader, Precision, Resolved, Tas
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
+use crate::faults::Faults;
+use crate::renderer::say;
 use crate::results::{Context, Results};
 use crate::run_dir::{
     CONFIG, DATA, Environment, ORIGINS, RESULTS, RunDir, check_same_evaluation, check_same_run,
@@ -48,12 +53,16 @@ pub enum Resume {
 pub struct TrainOptions {
     /// What it goes on from.
     pub resume: Resume,
+    /// Whether it goes on under settings and data that differ from those it began with.
+    pub resume_anyway: bool,
     /// Burn's dashboard in place of a line a step; needs a terminal.
     pub dashboard: bool,
     /// How this program is started, for the commands that it advises.
     pub program: String,
     /// How this run was started; settings can be appended to it.
     pub command: String,
+    /// What a test lets go wrong.
+    pub faults: Faults,
 }
 
 /// What a run left behind.
@@ -211,6 +220,8 @@ pub fn train(
     options: &TrainOptions,
 ) -> Result<Trained, Error> {
     let config = &resolved.config;
+    let limit = config.guard.time_limit().map_err(|report| Error::Config { report })?;
+    let deadline = limit.map(|limit| Instant::now() + limit);
     // Before the directory exists: a corrected second try must find its name free.
     check_precision(config, device.supports_dtype(FloatDType::BF16))?;
     let problem = prepare(resolved)?;
@@ -238,8 +249,10 @@ pub fn train(
         let sub_run =
             (index > 0).then(|| open_arm_dir(run_dir.path(), arm, options)).transpose()?;
         let dir = sub_run.as_ref().unwrap_or(&run_dir);
-        let of = arm::Training { config, problem: &problem, device, dir, arm, options };
-        results.arms.extend(of.run()?);
+        let of = arm::Training { config, problem: &problem, device, dir, arm, options, deadline };
+        let (arms, ending) = of.run()?;
+        results.arms.extend(arms);
+        results.endings.push(ending);
         if !results.arms.is_empty() {
             run_dir.write_json(RESULTS, &results)?;
         }
@@ -286,13 +299,29 @@ fn open_run_dir(config: &Config, options: &TrainOptions) -> Result<RunDir, Error
     if let Resume::From(checkpoint) = &options.resume {
         checkpoint::check_lies_in_run(checkpoint, run_dir.path())?;
     }
-    if let Some(began) = run_dir.read_config()? {
+    if let Some(text) = run_dir.read_config()? {
         // Keys that did not exist when it began have their defaults.
-        let loaded = Loader::new().text(CONFIG, began.clone()).load();
-        let began = loaded.map_or(began, |loaded| loaded.config.to_toml());
-        check_same_run(&began, &config.to_toml())?;
+        let began = Loader::new().text(CONFIG, text.clone()).load().map(|began| began.config);
+        let text = began.as_ref().map_or(text, Config::to_toml);
+        let changed = check_same_run(&text, &config.to_toml(), options.resume_anyway)?;
+        if !changed.is_empty() {
+            eprintln!("warning: going on under a changed configuration:\n{}", changed.join("\n"));
+        }
+        if let Ok(began) = began {
+            say_steps(began.train.steps, config.train.steps);
+        }
     }
     Ok(run_dir)
+}
+
+/// Says what another number of steps means for a run that goes on.
+fn say_steps(were: usize, are: usize) {
+    if were != are {
+        say(format_args!(
+            "train.steps was {were}, is {are}: from here on, schedules that end with the training are \
+             those of a run of {are} steps"
+        ));
+    }
 }
 
 /// Opens the directory of an evaluation and writes its configuration into it.

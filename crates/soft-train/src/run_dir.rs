@@ -8,6 +8,8 @@
 //!   times.jsonl        what each step took
 //!   samples.jsonl      what the model wrote at each evaluation, where it was asked to
 //!   traces.jsonl       its beliefs at the last of them
+//!   nonfinite.jsonl    steps whose loss or gradient was not finite, where there were some
+//!   best.json          the best evaluations so far and their checkpoints, where some are kept
 //!   results.json       the table at the end
 //!   tensorboard/       the metrics once more, where they are asked for
 //!   checkpoints/       see `checkpoint_dir`
@@ -54,6 +56,10 @@ pub const TRACES: &str = "traces.jsonl";
 pub const RESULTS: &str = "results.json";
 /// What was measured on held-out data before the first step.
 pub const BEFORE: &str = "before.json";
+/// Name of the record of steps that were not finite.
+pub const NONFINITE: &str = "nonfinite.jsonl";
+/// Name of the list of the best evaluations so far.
+pub const BEST: &str = "best.json";
 const LOCK: &str = ".lock";
 
 /// A run directory that this process holds.
@@ -200,16 +206,16 @@ impl RunDir {
         JsonlWriter::append_to(&self.path.join(SAMPLES))
     }
 
-    /// Drops every record after `step` from the metrics, the times and the samples, and a last line cut short by a kill: the
-    /// run goes on from a checkpoint of that step and will write them again. Objects without a
-    /// `step` stay.
+    /// Drops every record after `step` from the metrics, the times, the samples and the steps that
+    /// were not finite, and a last line cut short by a kill: the run goes on from a checkpoint of
+    /// that step and will write them again. Objects without a `step` stay.
     ///
     /// # Errors
     ///
     /// [`Error::Data`] if a line before the last is damaged, [`Error::Disk`] if the file cannot be
     /// written.
     pub fn truncate_after(&self, step: u64) -> Result<(), Error> {
-        [METRICS, TIMES, SAMPLES]
+        [METRICS, TIMES, SAMPLES, NONFINITE]
             .iter()
             .try_for_each(|name| jsonl::truncate_after(&self.path.join(name), step))
     }

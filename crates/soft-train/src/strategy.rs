@@ -1,5 +1,7 @@
 //! The training loop, as a strategy of Burn's `SupervisedTraining`.
 
+mod watch;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +17,20 @@ use serde_json::json;
 use soft_core::{LearnableFilters, LearnedValues, Schedule};
 use soft_model::embedding_norms;
 
+pub(crate) use watch::{Watch, early_end, higher_is_better};
+
+use crate::checkpoint_dir::Course;
+use crate::config::OnNan;
 use crate::error::Error;
 use crate::feed::StepFeed;
 use crate::learned;
 use crate::learner::{SoftLearner, StepItem, metric_name};
+use crate::not_finite::{self, NotFinite};
 use crate::renderer::say;
 use crate::run_dir::{EventFile, JsonlWriter};
 use crate::stopwatch::Stopwatch;
 use crate::terminal;
+use watch::BrokenStep;
 
 /// Set by a signal handler: the run stops after the step in progress, with a checkpoint.
 pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -33,7 +41,7 @@ pub(crate) type SaveCheckpoint = Box<
 >;
 
 /// How far a training has come, over all its sessions.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Done {
     /// Optimizer steps.
     pub(crate) steps: usize,
@@ -41,6 +49,8 @@ pub(crate) struct Done {
     pub(crate) tokens: u64,
     /// Time of the steps, in seconds; evaluation and checkpoints are not in it.
     pub(crate) seconds: f64,
+    /// What is remembered of the steps and evaluations.
+    pub(crate) course: Course,
 }
 
 /// Figures on held-out data of a model after so many steps; none where there is no such data.
@@ -69,6 +79,8 @@ pub(crate) struct Job {
     pub(crate) save_every: usize,
     pub(crate) eval_every: usize,
     pub(crate) log_every: usize,
+    /// What ends the training before its last step.
+    pub(crate) watch: Watch,
     /// Whether a line is printed; the dashboard shows the figures otherwise.
     pub(crate) print_lines: bool,
     /// Weight of the entropy by step.
@@ -159,15 +171,29 @@ struct StepFigures {
     token_norms: Option<[f64; 3]>,
     /// What is learned of the filters, as it stands after the step.
     learned: LearnedValues,
-    /// Whether the optimizer's state was taken out for a checkpoint.
-    saves: bool,
-    /// Whether the run was asked to end with this step.
-    stopping: bool,
+    /// What is not finite, where the step changed nothing because of that.
+    not_finite: Option<NotFinite>,
+    /// Whether the run is to end with this step.
+    stop: Option<Stop>,
+}
+
+/// Why a run ends with the step in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// It was asked to.
+    Asked,
+    /// Its time is over.
+    Late,
 }
 
 impl StepFigures {
     fn value(&self, name: &str) -> f64 {
         self.item.values.iter().find(|value| value.0 == name).map_or(0.0, |value| value.1)
+    }
+
+    /// The loss; none of a step that changed nothing.
+    fn finite_loss(&self) -> Option<f64> {
+        self.not_finite.is_none().then(|| self.value(metric_name::LOSS))
     }
 
     /// Mean norm of the mixtures and mean distance to the nearest token, over the median norm of a
@@ -184,50 +210,81 @@ impl Steps<'_> {
     fn run(
         &mut self,
         learner: &mut Learner<SoftLearner>,
-    ) -> Result<(Option<std::path::PathBuf>, Done), Error> {
-        let before = self.job.before;
+    ) -> Result<(Option<PathBuf>, Done), Error> {
+        let before = self.job.before.clone();
         if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
             self.report_start(&path, &learner.model().valid())?;
         }
         if before.steps == 0 {
             self.sample(0, learner)?;
         }
-        let mut done = before;
+        let mut done = before.clone();
         let mut checkpoint = None;
+        let setup = learner.model().setup.clone();
         let is_due = |every: usize, steps: usize| every > 0 && steps.is_multiple_of(every);
         for step in before.steps..self.job.steps {
-            done.steps = step + 1;
-            let last = done.steps == self.job.steps;
-            let saves = last || is_due(self.job.save_every, done.steps);
+            let last = step + 1 == self.job.steps;
+            let evaluates = is_due(self.job.eval_every, step + 1);
+            let saves = last || is_due(self.job.save_every, step + 1);
+            // Whether an evaluation is the best is known too late to ask the optimizer.
+            let may_save = saves || (evaluates && self.job.watch.may_keep());
             let stopwatch = Stopwatch::start();
-            let figures = self.step(learner, step, saves)?;
+            let figures = self.step(learner, step, may_save)?;
             let took = stopwatch.stop();
-            let (saves, stopping) = (figures.saves, figures.stopping);
+            let state = setup.exchange().optimizer.take();
+            match &figures.not_finite {
+                Some(found) => {
+                    let broken = self.broken(step, &figures, found);
+                    if !self.job.watch.skips(&mut done.course, &broken)? {
+                        let saved = self.save(&done, learner, state)?;
+                        return Err(self.job.watch.stopped(&done.course, &broken, &saved));
+                    }
+                }
+                None => done.course.skipped_in_row = 0,
+            }
+            done.steps = step + 1;
             done.tokens += figures.num_tokens;
             done.seconds += took.seconds;
-            // Saved before anything else that may fail or take long.
-            if saves {
-                let state = learner.model().setup.exchange().optimizer.take();
-                let state = state.ok_or_else(|| Error::Runtime {
-                    what: "the optimizer gave no state to save".to_owned(),
-                })?;
-                checkpoint = Some((self.job.save)(&done, &learner.model(), state)?);
-            }
-            let evaluates = is_due(self.job.eval_every, done.steps);
-            if evaluates || last {
-                self.sample(done.steps, learner)?;
-            }
+            // A checkpoint knows the evaluation of its step; one that fails must not cost the step.
             let held_out = match evaluates {
-                true => (self.job.evaluate)(&learner.model().valid(), done.steps)?,
-                false => Vec::new(),
+                true => (self.job.evaluate)(&learner.model().valid(), done.steps),
+                false => Ok(Vec::new()),
             };
+            let (held_out, failed) = match held_out {
+                Ok(held_out) => (held_out, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            let judged = self.job.watch.judge(&mut done.course, done.steps, &held_out);
+            let lost = self.job.watch.lost(&mut done.course, figures.finite_loss());
+            // What is recorded of a step must be there before the checkpoint that holds it.
             let seconds = (done.seconds - before.seconds).max(1e-9);
             let rate = (done.tokens - before.tokens) as f64 / seconds;
             self.report(&done, &figures, &held_out, rate)?;
             self.job.times.append(&took.at_step(done.steps))?;
-            if let (true, Some(checkpoint)) = (stopping && !last, &checkpoint) {
-                let checkpoint = checkpoint.clone();
-                return Err(Error::Interrupted { step: done.steps as u64, checkpoint });
+            if let Some(what) = lost {
+                let place = |path: &PathBuf| format!("; the last checkpoint is {}", path.display());
+                let what = what + &checkpoint.as_ref().map_or_else(String::new, place);
+                return Err(Error::Diverged { step: done.steps as u64, what });
+            }
+            if saves || figures.stop.is_some() || judged.keeps || judged.ended {
+                checkpoint = Some(self.save(&done, learner, state)?);
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            if evaluates || last {
+                self.sample(done.steps, learner)?;
+            }
+            if judged.ended || last {
+                break;
+            }
+            if let (Some(stop), Some(checkpoint)) = (figures.stop, &checkpoint) {
+                let (step, checkpoint) = (done.steps as u64, checkpoint.clone());
+                let limit = self.job.watch.guard.max_time.clone();
+                return Err(match stop {
+                    Stop::Asked => Error::Interrupted { step, checkpoint },
+                    Stop::Late => Error::TimeOver { limit, step, checkpoint },
+                });
             }
         }
         Ok((checkpoint, done))
@@ -251,6 +308,18 @@ impl Steps<'_> {
         Ok(())
     }
 
+    fn save(
+        &mut self,
+        done: &Done,
+        learner: &Learner<SoftLearner>,
+        state: Option<OptimizerRecord>,
+    ) -> Result<PathBuf, Error> {
+        let state = state.ok_or_else(|| Error::Runtime {
+            what: "the optimizer gave no state to save".to_owned(),
+        })?;
+        (self.job.save)(done, &learner.model(), state)
+    }
+
     fn sample(&mut self, steps: usize, learner: &Learner<SoftLearner>) -> Result<(), Error> {
         match &mut self.job.sample {
             Some(sample) => sample(steps, &learner.model().valid()),
@@ -258,8 +327,28 @@ impl Steps<'_> {
         }
     }
 
-    fn should_stop(&self) -> bool {
-        STOP_REQUESTED.load(Ordering::Relaxed) || self.interrupter.should_stop()
+    fn stop(&self) -> Option<Stop> {
+        if STOP_REQUESTED.load(Ordering::Relaxed) || self.interrupter.should_stop() {
+            return Some(Stop::Asked);
+        }
+        self.job.watch.is_late().then_some(Stop::Late)
+    }
+
+    /// What there is to tell of a step, counted from 0, that was not finite.
+    fn broken<'a>(
+        &mut self,
+        step: usize,
+        figures: &StepFigures,
+        found: &'a NotFinite,
+    ) -> BrokenStep<'a> {
+        BrokenStep {
+            step: step + 1,
+            loss: figures.value(metric_name::LOSS),
+            grad_norm: figures.grad_norm,
+            found,
+            rows: self.job.feed.rows(step),
+            stage: self.job.feed.stage(step),
+        }
     }
 
     /// One optimizer step: the gradients of its micro-batches are reduced here, and nowhere else.
@@ -281,28 +370,33 @@ impl Steps<'_> {
         }
         let located = sums.values.iter().any(|(name, n)| *name == metric_name::LOCATED && *n > 0.0);
         let token_norms = located.then(|| embedding_norms(&model.model));
+        let faults = &self.job.watch.faults;
+        if faults.nan_losses.contains(&(step + 1)) {
+            let loss = sums.values.iter_mut().find(|value| value.0 == metric_name::LOSS);
+            loss.into_iter().for_each(|loss| loss.1 = f64::NAN);
+        }
+        let mut gradients = reduced.grads();
+        if faults.infinite_gradients.contains(&(step + 1)) {
+            not_finite::spoil(&model, &mut gradients);
+        }
+        let loss = sums.values.iter().find(|value| value.0 == metric_name::LOSS);
+        let is_finite = loss.is_none_or(|loss| loss.1.is_finite());
         // Asked as late as can be: this step is the last one.
-        let stopping = self.should_stop();
-        let saves = saves || stopping;
-        model.setup.exchange().save_optimizer = saves;
+        let stop = self.stop();
+        model.setup.exchange().save_optimizer = saves || stop.is_some();
         model.setup.exchange().reset_optimizer = self.job.feed.resets_at(step);
+        model.setup.exchange().hold = !is_finite;
         let setup = model.setup.clone();
         // The learner must hold the only handle of each parameter, or the update copies it.
         drop(model);
         learner.lr_step();
-        learner.optimizer_step(reduced.grads());
-        let grad_norm = setup.exchange().grad_norm;
+        learner.optimizer_step(gradients);
+        let (grad_norm, not_finite) = {
+            let mut exchange = setup.exchange();
+            (exchange.grad_norm, exchange.not_finite.take())
+        };
         if let Some(gap) = learned::gap(&sums) {
             setup.exchange().filter_gap = Some(gap);
-        }
-        let loss = sums.values.iter().find(|value| value.0 == metric_name::LOSS);
-        let loss = loss.map_or(0.0, |value| value.1);
-        for (name, value) in [("loss", loss), ("gradient norm", grad_norm)] {
-            if !value.is_finite() {
-                let what =
-                    format!("the {name} is {value}; lower train.lr or train.clip, or warm up");
-                return Err(Error::Diverged { step: step as u64 + 1, what });
-            }
         }
         let learning_rate = learner.lr_current().base();
         let learned = learner.model().filters.as_ref().map(LearnableFilters::values);
@@ -313,8 +407,8 @@ impl Steps<'_> {
             learning_rate,
             token_norms,
             learned: learned.unwrap_or_default(),
-            saves,
-            stopping,
+            not_finite,
+            stop,
         })
     }
 
@@ -356,6 +450,9 @@ impl Steps<'_> {
             line["curriculum/stage"] = stage.into();
         }
         learned::record(&mut line, &figures.learned, learned::gap(&figures.item));
+        if job.watch.guard.on_nan == OnNan::Skip {
+            line["skipped"] = done.course.skipped.into();
+        }
         if job.has_answers {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();
         }
@@ -375,7 +472,12 @@ impl Steps<'_> {
         }
         let (steps, label) = (job.steps, &job.label);
         let at = format!("{label} step {:>5}/{steps}", done.steps);
-        if job.print_lines && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
+        if job.print_lines && figures.not_finite.is_some() {
+            let skipped = done.course.skipped;
+            say(format_args!("{at} | skipped: not finite, see nonfinite.jsonl ({skipped} so far)"));
+        } else if job.print_lines
+            && (done.steps.is_multiple_of(job.log_every) || done.steps == steps)
+        {
             say(format_args!(
                 "{at} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance \
                  {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e}{} | {rate:.0} tok/s",
@@ -403,6 +505,7 @@ impl Steps<'_> {
             (metric_name::GRAD_NORM, figures.grad_norm),
             (metric_name::LEARNING_RATE, learning_rate),
         ]);
+        item.values.retain(|(_, value)| value.is_finite());
         let shown = |item| {
             let progress = Progress::new(done.steps, steps, Some("steps".to_owned()));
             LearnerEvent::ProcessedItem(TrainingItem::new(item, progress, Some(done.steps), None))

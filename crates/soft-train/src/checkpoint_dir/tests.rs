@@ -28,6 +28,8 @@ fn state(step: u64) -> TrainState {
             micro_steps_done: 0,
         },
         trainable_parameters: 28672,
+        frozen_crc32: Some(11),
+        course: Course::default(),
     }
 }
 
@@ -194,14 +196,56 @@ fn t10_retention_keeps_the_newest_and_never_deletes_the_newest_whole_one() {
     for step in 1..=5 {
         write(dir.path(), step);
     }
-    assert!(prune(dir.path(), 0).expect("kept").is_empty());
-    assert_eq!(prune(dir.path(), 3).expect("pruned"), [1, 2]);
+    assert!(prune(dir.path(), 0, &[]).expect("kept").is_empty());
+    assert_eq!(prune(dir.path(), 3, &[]).expect("pruned"), [1, 2]);
     for step in [4, 5] {
         fs::write(dir.path().join(CHECKPOINTS).join(step_name(step)).join(STATE), b"")
             .expect("cut");
     }
-    assert_eq!(prune(dir.path(), 1).expect("pruned"), [4]);
+    assert_eq!(prune(dir.path(), 1, &[]).expect("pruned"), [4]);
     assert_eq!(newest(dir.path()).0, Some(3));
+}
+
+#[test]
+fn t10_retention_keeps_the_best_beside_the_newest() {
+    let dir = temp();
+    for step in 1..=6 {
+        write(dir.path(), step);
+    }
+    assert_eq!(prune(dir.path(), 2, &[2]).expect("pruned"), [1, 3, 4]);
+    assert_eq!(names(dir.path()), [2, 5, 6].map(step_name));
+    // The best among the newest takes no place of theirs.
+    assert_eq!(prune(dir.path(), 2, &[6]).expect("pruned"), [2]);
+    // The newest whole one, the best one and the newest are three.
+    write(dir.path(), 7);
+    for step in [6, 7] {
+        fs::write(dir.path().join(CHECKPOINTS).join(step_name(step)).join(STATE), b"")
+            .expect("cut");
+    }
+    write(dir.path(), 2);
+    assert_eq!(prune(dir.path(), 1, &[2]).expect("pruned"), [6]);
+    assert_eq!(names(dir.path()), [2, 5, 7].map(step_name));
+}
+
+#[test]
+fn a_state_of_the_version_before_is_read_with_nothing_remembered() {
+    let dir = temp();
+    let path = write(dir.path(), 3);
+    let text = fs::read_to_string(path.join(STATE)).expect("readable");
+    let mut value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    value["version"] = 2.into();
+    let entries = value.as_object_mut().expect("an object");
+    entries.remove("course");
+    entries.remove("frozen_crc32");
+    fs::write(path.join(STATE), value.to_string()).expect("written");
+    let read = TrainState::read(&path).expect("readable");
+    assert_eq!((read.step, read.course, read.frozen_crc32), (3, Course::default(), None));
+    for version in [1, STATE_VERSION + 1] {
+        value["version"] = version.into();
+        fs::write(path.join(STATE), value.to_string()).expect("written");
+        let error = TrainState::read(&path).expect_err("of another version").to_string();
+        assert!(error.contains(&format!("has version {version}, expected 2 to 3")), "{error}");
+    }
 }
 
 const KILLED_CHILD: &str = "SOFT_TEST_KILLED_CHILD";
@@ -216,7 +260,7 @@ fn child_that_writes_checkpoints_until_killed() {
     for step in newest(run_dir).0.unwrap_or(0) + 1.. {
         write(run_dir, step);
         write(run_dir, step);
-        prune(run_dir, 2).expect("pruned");
+        prune(run_dir, 2, &[]).expect("pruned");
     }
 }
 

@@ -470,6 +470,34 @@ choice! {
 }
 
 choice! {
+    /// What is done with a step that is not finite.
+    OnNan {
+        /// The training ends as diverged, with a checkpoint of the state before the step.
+        #[default]
+        Stop = "stop",
+        /// The step is counted, leaves weights and optimizer as they are, and is recorded with the number of steps `skipped` so far. Five in a row end the training as "stop" does.
+        Skip = "skip",
+    }
+}
+
+choice! {
+    /// A figure of the evaluations during training.
+    HeldOutMetric {
+        /// "accuracy" of the task "mnns", else "answer_cross_entropy" where held-out examples have answers, else "cross_entropy", or "text_perplexity" where nothing else is measured.
+        #[default]
+        Auto = "auto",
+        /// Share of held-out problems answered right; more is better.
+        Accuracy = "accuracy",
+        /// Of what is scored in held-out examples, the model feeding itself; less is better.
+        CrossEntropy = "cross_entropy",
+        /// The same of the answers alone; less is better.
+        AnswerCrossEntropy = "answer_cross_entropy",
+        /// Of the plain text in `eval.text`; less is better.
+        TextPerplexity = "text_perplexity",
+    }
+}
+
+choice! {
     /// A way of thinking that is trained or evaluated.
     Arm {
         /// Soft thoughts: mixtures are fed, in training and in evaluation.

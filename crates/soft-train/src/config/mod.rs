@@ -14,6 +14,7 @@
 mod choices;
 mod convert;
 mod curriculum_plan;
+mod duration;
 mod error;
 mod fields;
 mod layer;
@@ -28,9 +29,9 @@ mod validate;
 
 pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
-    GateKind, GuidanceForm, GuidanceOver, LearnableSetting, LrSchedule, Mode, ModelFamily,
-    NoiseKind, NormMatch, Normalize, Paths, Precision, Preset, RolloutKind, ScheduleForm,
-    SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
+    GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, Mode,
+    ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset, RolloutKind,
+    ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};
@@ -39,9 +40,9 @@ pub use loader::{Loader, Resolved, keys};
 pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
 pub use sections::{
-    Adapter, Config, Curriculum, Data, Estimator, Eval, Gate, Generate, Guidance, Learnable, Log,
-    LowRank, Model, Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft, Task, Think,
-    Train,
+    Adapter, Config, Curriculum, Data, EarlyStop, Estimator, Eval, Gate, Generate, Guard, Guidance,
+    Learnable, Log, LowRank, Model, Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft,
+    Task, Think, Train,
 };
 pub(crate) use validate::adds;
 

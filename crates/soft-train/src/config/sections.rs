@@ -7,19 +7,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    Arm, BadLines, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver,
-    LrSchedule, Mode, ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm,
-    SoftInputs, TaskName, TooLong, TrainOn,
+    BadLines, DataFormat, EstimatorKind, GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily,
+    Normalize, Paths, Precision, RolloutKind, ScheduleForm, SoftInputs, TaskName, TooLong, TrainOn,
 };
 
 mod adapter;
 mod curriculum;
 mod decoding;
+mod evaluation;
+mod guard;
 mod learnable;
 
 pub use adapter::Adapter;
 pub use curriculum::Curriculum;
 pub use decoding::{Gate, Generate, Search, Soft, Think};
+pub use evaluation::Eval;
+pub use guard::{EarlyStop, Guard};
 pub use learnable::Learnable;
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
@@ -32,6 +35,10 @@ pub struct Config {
     pub save: Save,
     /// How often a training step is reported.
     pub log: Log,
+    /// What ends a training before its last step, or steps over a step.
+    pub guard: Guard,
+    /// When a training ends because it no longer gets better.
+    pub early_stop: EarlyStop,
     /// The transformer: a checkpoint to start from, or the shape of a new one.
     pub model: Model,
     /// A low-rank branch on chosen projections, trained while the base stays frozen.
@@ -82,6 +89,8 @@ impl Default for Config {
             run: Run::default(),
             save: Save::default(),
             log: Log::default(),
+            guard: Guard::default(),
+            early_stop: EarlyStop::default(),
             model: Model::default(),
             low_rank: LowRank::default(),
             prefix: Prefix::default(),
@@ -137,11 +146,13 @@ pub struct Save {
     /// Newest checkpoints that are kept; older ones are deleted.
     #[schemars(range(min = 1))]
     pub keep: usize,
+    /// Checkpoints that are kept beside those because they were the best at their evaluation, by `eval.metric`: one is written at every evaluation during the training that is better than all before. 0 writes and keeps none.
+    pub keep_best: usize,
 }
 
 impl Default for Save {
     fn default() -> Self {
-        Self { every: 0, keep: 2 }
+        Self { every: 0, keep: 2, keep_best: 1 }
     }
 }
 
@@ -452,7 +463,7 @@ pub struct Objective {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
-    /// Optimizer steps.
+    /// Optimizer steps. A run that goes on may have more or fewer: steps that are done stay as they were, and from there on every schedule that ends with the training is that of a run of the new length.
     #[schemars(range(min = 1))]
     pub steps: usize,
     /// Rows of one batch through the model.
@@ -509,82 +520,6 @@ impl Default for Train {
             precision: Precision::F32,
             only: Vec::new(),
             rates: Vec::new(),
-        }
-    }
-}
-
-/// Evaluation during and after training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Eval {
-    /// Steps between evaluations; 0 evaluates at the end only.
-    pub every: usize,
-    /// Validation examples that are evaluated; 0 is all.
-    pub limit: usize,
-    /// File of plain text that is not trained on, or a list of files: its perplexity before, during and after training is the forgetting meter.
-    pub text: Paths,
-    /// Tokens of that text that are read, from its beginning.
-    #[schemars(range(min = 2))]
-    pub text_tokens: usize,
-    /// Held-out prompts that are continued at every evaluation, before the first step and after the last: what the model writes goes to `samples.jsonl`, what it believed the last time to `traces.jsonl`, both into the report; 0 is none.
-    #[schemars(range(max = 64))]
-    pub samples: usize,
-    /// Ways of thinking that are trained and compared at equal steps.
-    #[schemars(length(min = 1))]
-    pub arms: Vec<Arm>,
-    /// File of questions and answers for `soft eval`, or a list of files: {"question": "..", "answer": ".."} a line.
-    pub data: Paths,
-    /// Arms of `soft eval`, each "name: a.b=v a.b=v ..": these settings over the configuration.
-    pub compare: Vec<String>,
-    /// The arm that the others are compared with; empty is the first.
-    pub baseline: String,
-    /// Forward tokens that each arm may spend on a question, all its continuations together; the prompt is not counted.
-    #[schemars(range(min = 1))]
-    pub budget: usize,
-    /// Seeds that each arm runs with, counted from `run.seed`. An arm without chance runs once.
-    #[schemars(range(min = 1, max = 1000))]
-    pub seeds: usize,
-    /// How the answer is found in what an arm wrote.
-    pub extract: ExtractKind,
-    /// Regular expression of "regex".
-    pub pattern: String,
-    /// Text put after each question, before the chat template.
-    pub suffix: String,
-    /// What is done to the thoughts of `eval.controlled` before they answer, each as a further arm.
-    pub controls: Vec<Control>,
-    /// Arms that get the controls; they must think softly in a span "first" or "tags". Empty is all that do.
-    pub controlled: Vec<String>,
-    /// Text of the token of the control "pause".
-    pub pause: String,
-    /// Rows that run at once.
-    #[schemars(range(min = 1, max = 65536))]
-    pub batch: usize,
-    /// Questions of each arm whose beliefs are traced for the report.
-    pub traces: usize,
-}
-
-impl Default for Eval {
-    fn default() -> Self {
-        Self {
-            every: 0,
-            limit: 0,
-            text: Paths::default(),
-            text_tokens: 2048,
-            samples: 0,
-            arms: vec![Arm::Soft],
-            data: Paths::default(),
-            compare: Vec::new(),
-            baseline: String::new(),
-            budget: 256,
-            seeds: 1,
-            extract: ExtractKind::LastNumber,
-            pattern: String::new(),
-            suffix: String::new(),
-            controls: Vec::new(),
-            controlled: Vec::new(),
-            pause: ".".into(),
-            batch: 16,
-            traces: 2,
         }
     }
 }

@@ -32,6 +32,10 @@ const FOREIGN: &[(&str, &str)] = &[
     ("save_total_limit", "save.keep"),
     ("eval_steps", "eval.every"),
     ("max_eval_samples", "eval.limit"),
+    ("metric_for_best_model", "eval.metric"),
+    ("early_stopping_patience", "early_stop.patience"),
+    ("early_stopping_threshold", "early_stop.min_delta"),
+    ("early_stopping", "early_stop"),
     ("output_dir", "run.dir"),
     ("run_name", "run.name"),
     ("random_seed", "run.seed"),
@@ -82,7 +86,7 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 /// Sections and keys that are planned and not there yet.
-const LATER: &[&str] = &["grpo", "guard"];
+const LATER: &[&str] = &["grpo"];
 
 /// What to write instead of a key that does not exist.
 pub(crate) fn for_key(unknown: &str) -> Option<String> {

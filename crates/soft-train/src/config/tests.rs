@@ -1,5 +1,6 @@
 //! Laws of the configuration, and each of its messages as users see it.
 
+mod guard;
 mod laws;
 mod learnable;
 mod messages;

@@ -19,6 +19,7 @@ use crate::task::mnns::MAX_PROBLEMS;
 mod adapter;
 mod curriculum;
 mod full_width;
+mod guard;
 mod learnable;
 
 pub(crate) use adapter::adds;
@@ -53,6 +54,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(samples(config, place));
     found.extend(arms(config, place));
     found.extend(full_width::contradictions(config, place));
+    found.extend(guard::contradictions(config, place));
     found.retain(|(keys, _)| !keys.iter().any(|key| broken.iter().any(|b| b == key)));
     found.into_iter().map(|(_, problem)| problem).collect()
 }
@@ -559,6 +561,9 @@ impl Resolved {
         if config.model.adapter.is_some() {
             let message = "`model.adapter` is set, which is for generation and evaluation; expected a model that holds it: `soft merge` makes one";
             problems.push(problem("model.adapter", message));
+        }
+        if let Some(message) = guard::hard_mode(config) {
+            problems.push(problem("soft.mode", &message));
         }
         if let Some(message) = adapter::nothing_added(config) {
             problems.push(problem("adapter.active", message));

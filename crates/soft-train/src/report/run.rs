@@ -15,8 +15,8 @@ use super::training::TrainResults;
 use crate::error::Error;
 use crate::run::data_card::DataCard;
 use crate::run_dir::{
-    BEFORE, CONFIG, DATA, ENVIRONMENT, METRICS, ORIGINS, RESULTS, SAMPLES, TIMES, TRACES,
-    read_jsonl,
+    BEFORE, CONFIG, DATA, ENVIRONMENT, METRICS, NONFINITE, ORIGINS, RESULTS, SAMPLES, TIMES,
+    TRACES, read_jsonl,
 };
 
 /// Folder of the arms after the first.
@@ -50,6 +50,8 @@ pub(super) struct ArmMetrics {
     pub(super) records: Vec<Value>,
     /// What each step took.
     pub(super) times: Vec<Value>,
+    /// Steps that were not finite.
+    pub(super) broken: Vec<Value>,
 }
 
 /// `results.json`.
@@ -149,16 +151,20 @@ fn read_metrics(path: &Path) -> Result<Vec<ArmMetrics>, Error> {
     let records = |folder: &Path| -> Result<Vec<Value>, Error> {
         Ok([read_jsonl(&folder.join(BEFORE))?, read_jsonl(&folder.join(METRICS))?].concat())
     };
-    let times = |folder: &Path| read_jsonl(&folder.join(TIMES));
-    let mut metrics = vec![ArmMetrics { name: None, records: records(path)?, times: times(path)? }];
+    let arm = |folder: &Path, name: Option<String>| -> Result<ArmMetrics, Error> {
+        let times = read_jsonl(&folder.join(TIMES))?;
+        let broken = read_jsonl(&folder.join(NONFINITE))?;
+        Ok(ArmMetrics { name, records: records(folder)?, times, broken })
+    };
+    let mut metrics = vec![arm(path, None)?];
     // A run of one arm has no such folder.
     let entries = fs::read_dir(path.join(ARMS)).into_iter().flatten().flatten();
     let mut arms: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     arms.sort();
-    for arm in arms {
-        let name = arm.file_name().map(|name| name.to_string_lossy().into_owned());
-        metrics.push(ArmMetrics { name, records: records(&arm)?, times: times(&arm)? });
+    for folder in arms {
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        metrics.push(arm(&folder, name)?);
     }
-    metrics.retain(|arm| !arm.records.is_empty());
+    metrics.retain(|arm| !arm.records.is_empty() || !arm.broken.is_empty());
     Ok(metrics)
 }

@@ -25,6 +25,26 @@ const HELD_OUT: &str = "valid/";
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct TrainResults {
     arms: Vec<TrainArm>,
+    #[serde(default)]
+    endings: Vec<TrainEnding>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TrainEnding {
+    arm: String,
+    steps: u64,
+    early: Option<String>,
+    best: Option<TrainBest>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TrainBest {
+    metric: String,
+    value: f64,
+    step: u64,
+    checkpoint: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +70,7 @@ pub(super) fn sections(run: &Run, results: Option<&TrainResults>) -> String {
     if !arms.is_empty() {
         html.push_str(&format!("<section><h2>Arms</h2>\n{}</section>\n", arms_table(arms)));
     }
+    html.push_str(&checkpoints(arms, results.map_or(&[], |results| &results.endings)));
     let curves = curves(run, arms);
     if !curves.is_empty() {
         html.push_str(&format!("<section><h2>Curves</h2>\n{curves}</section>\n"));
@@ -58,6 +79,14 @@ pub(super) fn sections(run: &Run, results: Option<&TrainResults>) -> String {
         html.push_str(&format!("<section><h2>Again</h2>\n{}</section>\n", again(&run.path)));
     }
     html
+}
+
+impl TrainBest {
+    /// Escaped.
+    fn figure(&self) -> String {
+        let (value, step) = (figure(self.value), thousands(self.step));
+        format!("({} {value} at step {step})", escape(&self.metric))
+    }
 }
 
 fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
@@ -83,9 +112,27 @@ fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
         ),
         (None, None) => say("warning", "Not finished, and no steps are recorded."),
     }
-    for ArmMetrics { name, records, .. } in &run.metrics {
+    for ending in results.map_or(&[][..], |results| &results.endings) {
+        let arm = escape(&ending.arm);
+        if let Some(why) = &ending.early {
+            let steps = thousands(ending.steps);
+            say("note", &format!("{arm}: ended early, after step {steps}: {}.", escape(why)));
+        }
+        if let Some(best) = &ending.best {
+            let kept = match best.checkpoint {
+                Some(_) => "its checkpoint is kept",
+                None => "its checkpoint was not kept",
+            };
+            say("note", &format!("{arm}: the best evaluation {}; {kept}.", best.figure()));
+        }
+    }
+    for ArmMetrics { name, records, broken, .. } in &run.metrics {
         let name = name.as_deref().map(|name| format!("{}: ", escape(name))).unwrap_or_default();
-        if let Some(at) = records.iter().find(|record| record.get("loss") == Some(&Value::Null)) {
+        if let Some(steps) = broken_steps(broken) {
+            say("warning", &format!("{name}{steps}"));
+        } else if let Some(at) =
+            records.iter().find(|record| record.get("loss") == Some(&Value::Null))
+        {
             let at = step(at).map_or_else(|| "a step".into(), |step| format!("step {step}"));
             say("warning", &format!("{name}The loss is no finite number at {at}."));
         }
@@ -100,6 +147,25 @@ fn verdict(run: &Run, results: Option<&TrainResults>) -> String {
         say("note", &limits(&results.arms));
     }
     html
+}
+
+/// What `nonfinite.jsonl` says; escaped.
+fn broken_steps(broken: &[Value]) -> Option<String> {
+    let last = broken.last()?;
+    let text = |key: &str| escape(last[key].as_str().unwrap_or("tensor"));
+    let skipped = broken.iter().filter(|step| step["action"] == "skip").count();
+    let at = step(last).map_or_else(|| "a step".into(), |step| format!("step {}", thousands(step)));
+    let end = match last["action"] == "skip" {
+        true => format!("was skipped, the last of {}", counted(skipped, "such step")),
+        false if skipped > 0 => {
+            format!("ended the training, after {} that were skipped", counted(skipped, "such step"))
+        }
+        false => "ended the training".to_owned(),
+    };
+    Some(format!(
+        "At {at} the {} was not finite; it {end}. nonfinite.jsonl names their rows.",
+        text("first")
+    ))
 }
 
 /// What the table can show.
@@ -229,16 +295,24 @@ fn arms_table(arms: &[TrainArm]) -> String {
         true => "<p class=\"note\">The thin vertical line is the published accuracy.</p>",
         false => "",
     };
-    table(&head, &rows, "arms") + note + &checkpoints(arms)
+    table(&head, &rows, "arms") + note
 }
 
-/// Where the models lie; arms that feed one model differently share it.
-fn checkpoints(arms: &[TrainArm]) -> String {
-    let row = |arm: &TrainArm| {
+/// Where the models lie, the last and the best of each arm; arms that feed one model differently
+/// share it.
+fn checkpoints(arms: &[TrainArm], endings: &[TrainEnding]) -> String {
+    let code = |path: &str| format!("<code>{}</code>", escape(path));
+    let last = |arm: &TrainArm| {
         let path = arm.checkpoint.as_deref().filter(|path| !path.is_empty())?;
-        Some(vec![escape(&arm.arm), format!("<code>{}</code>", escape(path))])
+        Some(vec![format!("{}, last", escape(&arm.arm)), code(path)])
     };
-    let rows: Vec<Vec<String>> = arms.iter().filter_map(row).collect();
+    let best = |ending: &TrainEnding| {
+        let best = ending.best.as_ref()?;
+        let path = best.checkpoint.as_deref()?;
+        Some(vec![format!("{}, best {}", escape(&ending.arm), best.figure()), code(path)])
+    };
+    let mut rows: Vec<Vec<String>> = arms.iter().filter_map(last).collect();
+    rows.extend(endings.iter().filter_map(best));
     match rows.is_empty() {
         true => String::new(),
         false => details("Checkpoints", &table(&["arm", "path"], &rows, "texts"), false),

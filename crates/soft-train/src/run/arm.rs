@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc as Shared, Mutex, PoisonError};
+use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::module::Module;
@@ -11,26 +12,28 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use soft_core::{LearnableFilters, SoftPipeline};
 use soft_model::Transformer;
 
-use super::checkpoint::{self, CheckpointWriter};
+use super::checkpoint::{self, CheckpointWriter, Fingerprint, Restored};
 use super::forgetting::PlainText;
+use super::frozen::frozen_crc32;
 use super::samples::Samples;
 use super::trained::rates;
-use super::{Problem, TrainOptions, learned, model};
+use super::{Problem, TrainOptions, best, learned, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
-use crate::config::{Arm, Config, FeedKind, RolloutKind, RolloutPlan, TaskName};
+use crate::config::{Arm, Config, FeedKind, HeldOutMetric, RolloutKind, RolloutPlan, TaskName};
 use crate::error::Error;
 use crate::evaluate::{Asking, count_correct};
 use crate::example::{Example, checksum};
 use crate::feed::StepFeed;
 use crate::learner::{Setup, SoftLearner, metric_name};
+use crate::learning_rate::LearningRate;
 use crate::metric::ScalarMetric;
 use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Quiet, say};
-use crate::results::ArmResult;
+use crate::results::{ArmResult, Ending};
 use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
-use crate::run_dir::{BEFORE, EventFile, RunDir};
-use crate::strategy::{Done, Evaluate, HeldOut, Job, Sample, SoftStrategy};
+use crate::run_dir::{BEFORE, EventFile, NONFINITE, RunDir};
+use crate::strategy::{Done, Evaluate, HeldOut, Job, Sample, SoftStrategy, Watch, early_end};
 
 /// One arm of a run.
 pub(super) struct Training<'a> {
@@ -40,43 +43,55 @@ pub(super) struct Training<'a> {
     pub(super) dir: &'a RunDir,
     pub(super) arm: Arm,
     pub(super) options: &'a TrainOptions,
+    /// When the session is to end.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Training<'_> {
     /// Trains, or goes on from a checkpoint, and evaluates.
-    pub(super) fn run(&self) -> Result<Vec<ArmResult>, Error> {
+    pub(super) fn run(&self) -> Result<(Vec<ArmResult>, Ending), Error> {
         let config = self.config;
         let device = self.device.clone().autodiff();
         let stages = self.problem.stages(config, self.arm)?;
         let data_crc32 = checksum(stages.iter().flatten());
-        let restored = checkpoint::restore(
-            self.dir.path(),
-            config,
-            &self.options.resume,
-            data_crc32,
-            &device,
-        )?;
+        let restored =
+            checkpoint::restore(self.dir.path(), config, self.options, data_crc32, &device)?;
         // Where nothing is restored, what a killed process recorded is forgotten too.
         let step = restored.as_ref().map_or(0, |restored| restored.done.steps as u64);
         self.dir.truncate_after(step)?;
         discard_after(self.dir.path(), step)?;
-        let (model, filters, optimizer, before, checkpoint) = match restored {
+        let course = restored.as_ref().filter(|_| config.save.keep_best > 0);
+        let course = course.map(|restored| restored.done.course.clone());
+        best::mark(self.dir.path(), &course.unwrap_or_default())?;
+        let (model, filters, optimizer, before, checkpoint, frozen_crc32) = match restored {
             Some(restored) => {
-                say(format_args!("{}: going on from {}", self.arm, restored.path.display()));
+                self.say_resumed(&restored);
                 let filters = learned::restore(config, self.arm, &restored.path, &device)?;
-                let path = Some(restored.path);
-                (restored.model, filters, Some(restored.optimizer), restored.done, path)
+                let (path, crc) = (Some(restored.path), restored.frozen_crc32);
+                (restored.model, filters, Some(restored.optimizer), restored.done, path, crc)
             }
             None => {
                 let model = model::begin(config, self.problem, self.arm, &device)?;
                 let filters = learned::begin(config, self.arm, &device)?;
-                (model, filters, None, Done::default(), None)
+                let crc = frozen_crc32(&model);
+                (model, filters, None, Done::default(), None, crc)
             }
         };
         let learner = SoftLearner::new(model, filters, self.setup()?);
-        let (learner, checkpoint, done) = if before.steps >= config.train.steps {
+        let has_ended = before.steps >= config.train.steps
+            || early_end(&config.early_stop, &before.course).is_some();
+        let (learner, checkpoint, done) = if has_ended {
             (learner.valid(), checkpoint, before)
         } else {
+            let mut writer = CheckpointWriter::new(
+                self.dir.path(),
+                config,
+                self.problem,
+                self.arm,
+                Fingerprint { data_crc32, frozen_crc32 },
+                &self.options.faults,
+            )?;
+            writer.require_space(&learner)?;
             let adamw = learner.fresh_optimizer();
             let optimizer = match optimizer {
                 Some(record) => adamw.load_record(record),
@@ -85,12 +100,33 @@ impl Training<'_> {
             let rates = rates(&learner.model, config, before.steps)?;
             let rates = learned::with_rate(rates, &learner, config, before.steps);
             let learner = Learner::new(learner, optimizer, rates);
-            self.fit(learner, self.job(stages, data_crc32, before)?)?
+            self.fit(learner, self.job(stages, writer, before)?)?
         };
         if let Some(note) = learned::note(&learner) {
             say(format_args!("{note}"));
         }
-        self.results(&learner, checkpoint.unwrap_or_default(), &done)
+        let ending = best::ending(config, self.dir.path(), self.arm, &done);
+        for line in best::lines(&ending, config.train.steps) {
+            say(format_args!("{line}"));
+        }
+        Ok((self.results(&learner, checkpoint.unwrap_or_default(), &done)?, ending))
+    }
+
+    /// What a run goes on from, and as how fast a learner.
+    fn say_resumed(&self, restored: &Restored) {
+        let (done, train) = (restored.done.steps, &self.config.train);
+        let rate = match done < train.steps {
+            true => {
+                format!(", learning rate {:.3e}", LearningRate::new(train, done).at(done))
+            }
+            false => String::new(),
+        };
+        say(format_args!(
+            "{}: going on from {}, step {done} of {}{rate}",
+            self.arm,
+            restored.path.display(),
+            train.steps
+        ));
     }
 
     fn setup(&self) -> Result<Setup, Error> {
@@ -194,17 +230,22 @@ impl Training<'_> {
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome.error.take() {
             Some(error) => Err(error),
-            None => Ok((result.model, outcome.checkpoint.take(), outcome.done)),
+            None => Ok((result.model, outcome.checkpoint.take(), outcome.done.clone())),
         }
     }
 
-    fn job(&self, stages: Vec<Vec<Example>>, data_crc32: u32, before: Done) -> Result<Job, Error> {
+    fn job(
+        &self,
+        stages: Vec<Vec<Example>>,
+        mut writer: CheckpointWriter,
+        before: Done,
+    ) -> Result<Job, Error> {
         let config = self.config;
         let run_dir = self.dir.path();
-        let writer = CheckpointWriter::new(run_dir, config, self.problem, self.arm, data_crc32)?;
         let sample = self.samples(&writer)?.map(|mut samples| -> Sample {
             Box::new(move |step, learner| samples.write(step, learner))
         });
+        let after = before.steps as u64;
         Ok(Job {
             sample,
             has_answers: stages.iter().flatten().any(|example| example.answer_from.is_some()),
@@ -215,6 +256,7 @@ impl Training<'_> {
             save_every: config.save.every,
             eval_every: config.eval.every,
             log_every: config.log.every,
+            watch: self.watch()?,
             print_lines: !self.options.dashboard,
             label: format!("{:<10}", self.arm.as_str()),
             metrics: self.dir.metrics()?,
@@ -222,12 +264,39 @@ impl Training<'_> {
             events: config
                 .log
                 .tensorboard
-                .then(|| EventFile::create(run_dir, before.steps as u64))
+                .then(|| EventFile::create(run_dir, after))
                 .transpose()?,
             save: Box::new(move |done, learner, optimizer| writer.write(done, learner, optimizer)),
             evaluate: self.evaluation()?,
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
+        })
+    }
+
+    /// What ends the training before its last step.
+    fn watch(&self) -> Result<Watch, Error> {
+        let config = self.config;
+        let answers = match self.problem {
+            Problem::Mnns(_) => true,
+            Problem::Examples { valid, .. } => {
+                let valid = limited(valid, config.eval.limit);
+                valid.iter().any(|example| example.answer_from.is_some())
+            }
+        };
+        let metric = config.eval.metric;
+        if metric == HeldOutMetric::AnswerCrossEntropy && !answers {
+            let report = "`eval.metric` is \"answer_cross_entropy\" and no held-out example has an \
+                          answer after a thought; expected \"cross_entropy\"";
+            return Err(Error::Data { report: report.into() });
+        }
+        Ok(Watch {
+            guard: config.guard.clone(),
+            early_stop: config.early_stop.clone(),
+            metric,
+            keep_best: config.save.keep_best,
+            deadline: self.deadline,
+            nonfinite: self.dir.path().join(NONFINITE),
+            faults: self.options.faults.clone(),
         })
     }
 

@@ -9,16 +9,18 @@ use burn::tensor::{DType, Device};
 use soft_model::{ModelFiles, Tokenizer, Transformer, save_safetensors};
 
 use super::base_model::Base;
-use super::learned;
+use super::frozen::{checkpoint_bytes, frozen_crc32};
 use super::soft_config::soft_config;
 use super::trained::restrict;
-use super::{Problem, Resume};
+use super::{Problem, Resume, TrainOptions};
+use super::{best, learned};
 use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
-    newest_valid, prune, verify,
+    free_bytes, newest_valid, prune, require_space, verify,
 };
 use crate::config::{Arm, Config};
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::learner::{SoftLearner, trainable_parameters};
 use crate::strategy::Done;
 
@@ -32,7 +34,20 @@ pub(super) struct CheckpointWriter {
     tokenizer: Vocabulary,
     /// Settings that generation starts from, for each stage of the curriculum.
     pub(super) soft_configs: Vec<String>,
-    data_crc32: u32,
+    fingerprint: Fingerprint,
+    /// Free space as a test sets it, in turn; the system is asked where it is empty.
+    set_free_bytes: Vec<u64>,
+    /// How often that was asked for.
+    asked: usize,
+}
+
+/// What a run must find again when it goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fingerprint {
+    /// CRC-32 of the training examples.
+    pub(super) data_crc32: u32,
+    /// That of the parameters that are not trained; none where all are.
+    pub(super) frozen_crc32: Option<u32>,
 }
 
 /// What turns ids into text.
@@ -49,7 +64,8 @@ impl CheckpointWriter {
         config: &Config,
         problem: &Problem,
         arm: Arm,
-        data_crc32: u32,
+        fingerprint: Fingerprint,
+        faults: &Faults,
     ) -> Result<Self, Error> {
         let tokenizer = match (problem, &config.model.path) {
             (Problem::Mnns(task), _) => Vocabulary::Task(task.vocabulary().tokenizer_json()),
@@ -72,8 +88,21 @@ impl CheckpointWriter {
             config: config.clone(),
             tokenizer,
             soft_configs,
-            data_crc32,
+            fingerprint,
+            set_free_bytes: faults.free_bytes.clone(),
+            asked: 0,
         })
+    }
+
+    /// Checks that the disk has room for a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] where it has not.
+    pub(super) fn require_space(&mut self, learner: &SoftLearner) -> Result<(), Error> {
+        let set = self.set_free_bytes.get(self.asked).or(self.set_free_bytes.last());
+        let free = set.copied().or_else(|| free_bytes(&self.run_dir));
+        self.asked += 1;
+        require_space(&self.run_dir, checkpoint_bytes(learner), free)
     }
 
     /// What turns the model's ids into text, where there is something.
@@ -87,13 +116,14 @@ impl CheckpointWriter {
         }
     }
 
-    /// Writes the checkpoint of a finished step and deletes those over the limit.
+    /// Writes the checkpoint of a finished step, marks the best and deletes those over the limits.
     pub(super) fn write(
-        &self,
+        &mut self,
         done: &Done,
         learner: &SoftLearner,
         optimizer: OptimizerRecord,
     ) -> Result<PathBuf, Error> {
+        self.require_space(learner)?;
         let model = &learner.model;
         let writer = Writer::begin(&self.run_dir, done.steps as u64)?;
         let folder = writer.path();
@@ -117,7 +147,13 @@ impl CheckpointWriter {
         optimizer.save(&path).map_err(|error| Error::disk(&path)(io::Error::other(error)))?;
         writer.write_json(STATE, &self.state(done, model))?;
         let path = writer.commit(&format!("{:08x}", self.config.config_hash()))?;
-        prune(&self.run_dir, self.config.save.keep)?;
+        let save = &self.config.save;
+        let kept = if save.keep_best > 0 { &done.course.best[..] } else { &[] };
+        if !kept.is_empty() {
+            best::mark(&self.run_dir, &done.course)?;
+        }
+        let kept: Vec<u64> = kept.iter().map(|best| best.step).collect();
+        prune(&self.run_dir, save.keep, &kept)?;
         Ok(path)
     }
 
@@ -128,7 +164,7 @@ impl CheckpointWriter {
             version: STATE_VERSION,
             step: done.steps as u64,
             examples_seen: (done.steps * rows) as u64,
-            data_crc32: self.data_crc32,
+            data_crc32: self.fingerprint.data_crc32,
             num_tokens: done.tokens,
             seconds: done.seconds,
             seed: self.config.run.seed,
@@ -139,6 +175,8 @@ impl CheckpointWriter {
                 micro_steps_done: 0,
             },
             trainable_parameters: trainable_parameters(model) as u64,
+            frozen_crc32: self.fingerprint.frozen_crc32,
+            course: done.course.clone(),
         }
     }
 }
@@ -157,17 +195,18 @@ pub(super) struct Restored {
     pub(super) model: Transformer,
     pub(super) optimizer: OptimizerRecord,
     pub(super) done: Done,
+    pub(super) frozen_crc32: Option<u32>,
 }
 
-/// The checkpoint that `resume` asks for, where there is one.
+/// The checkpoint that the run is asked to go on from, where there is one.
 pub(super) fn restore(
     run_dir: &Path,
     config: &Config,
-    resume: &Resume,
+    options: &TrainOptions,
     data_crc32: u32,
     device: &Device,
 ) -> Result<Option<Restored>, Error> {
-    let path = match resume {
+    let path = match &options.resume {
         Resume::Never => return Ok(None),
         Resume::From(path) if lies_in(path, run_dir) => {
             verify(path)?;
@@ -192,12 +231,16 @@ pub(super) fn restore(
     };
     let state = TrainState::read(&path)?;
     if state.data_crc32 != data_crc32 {
-        let report = format!(
-            "the training data is not that which {} was trained on: set it back, or start a new \
-             run from the checkpoint with `model.path`",
-            path.display()
-        );
-        return Err(Error::Data { report });
+        let report =
+            format!("the training data is not that which {} was trained on", path.display());
+        if !options.resume_anyway {
+            let report = format!(
+                "{report}: set it back, go on all the same with `--resume-anyway`, or start a new run \
+                 from the checkpoint with `model.path`"
+            );
+            return Err(Error::Data { report });
+        }
+        eprintln!("warning: {report}; going on all the same");
     }
     let files = ModelFiles::open(&path)?;
     let mut shape = files;
@@ -208,23 +251,47 @@ pub(super) fn restore(
         None => Vec::new(),
     };
     let model = restrict(Transformer::open(&shape, device, DType::F32)?, config, &new_ids)?;
-    let found = trainable_parameters(&model) as u64;
-    if found != state.trainable_parameters {
-        let problem = format!(
-            "{found} parameters would be trained, {} were: something was frozen or thawed",
-            state.trainable_parameters
-        );
-        return Err(Error::checkpoint(&path, problem));
-    }
+    let frozen_crc32 = frozen_crc32(&model);
+    check_same_parameters(&path, &state, trainable_parameters(&model) as u64, frozen_crc32)?;
     let optimizer = OptimizerRecord::load(path.join(OPTIMIZER))
         .map_err(|error| Error::checkpoint(&path.join(OPTIMIZER), error.to_string()))?;
-    let TrainState { step, num_tokens: tokens, seconds, .. } = state;
+    let TrainState { step, num_tokens: tokens, seconds, course, .. } = state;
     Ok(Some(Restored {
         path,
         model,
         optimizer,
-        done: Done { steps: step as usize, tokens, seconds },
+        done: Done { steps: step as usize, tokens, seconds, course },
+        frozen_crc32,
     }))
+}
+
+/// Checks that the same parameters are trained over the same frozen ones as before.
+fn check_same_parameters(
+    path: &Path,
+    state: &TrainState,
+    trained: u64,
+    frozen: Option<u32>,
+) -> Result<(), Error> {
+    let crc = |crc: Option<u32>| crc.map_or_else(|| "none".to_owned(), |crc| format!("{crc:08x}"));
+    let mut differences = Vec::new();
+    if state.trainable_parameters != trained {
+        let were = state.trainable_parameters;
+        differences.push(format!("  trained parameters: were {were}, are {trained}"));
+    }
+    // Before version 3 it was not recorded.
+    if state.version >= STATE_VERSION && state.frozen_crc32 != frozen {
+        let (were, are) = (crc(state.frozen_crc32), crc(frozen));
+        differences.push(format!("  checksum of the frozen parameters: was {were}, is {are}"));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let problem = format!(
+        "something was frozen, thawed or replaced, so it cannot go on as it began; start a new run \
+         from it with `model.path`:\n{}",
+        differences.join("\n")
+    );
+    Err(Error::checkpoint(path, problem))
 }
 
 /// Checks that a checkpoint to go on from is one of this run or of an arm of it.

@@ -139,10 +139,11 @@ fn t14_a_run_continues_with_more_steps_but_not_with_another_learning_rate_or_see
         "[run]\nseed = 1\nname = \"a\"\n[train]\nlr = 0.001\nsteps = 10\n[save]\nevery = 5\n";
     let longer =
         "[run]\nseed = 1\nname = \"b\"\n[train]\nlr = 0.001\nsteps = 99\n[save]\nevery = 1\n";
-    check_same_run(began, longer).expect("only free keys differ");
+    let changed = check_same_run(began, longer, false).expect("only free keys differ");
+    assert!(changed.is_empty());
     let other =
         longer.replace("0.001", "0.01").replace("seed = 1", "seed = 2") + "[soft]\ntop_k = 3\n";
-    let error = check_same_run(began, &other).expect_err("changed");
+    let error = check_same_run(began, &other, false).expect_err("changed");
     assert_eq!(error.exit_code(), 2);
     let message = error.to_string();
     for line in [
@@ -153,5 +154,28 @@ fn t14_a_run_continues_with_more_steps_but_not_with_another_learning_rate_or_see
         assert!(message.contains(line), "{message}");
     }
     assert!(!message.contains("steps") && !message.contains("`save"), "{message}");
-    check_same_run("[", began).expect_err("not TOML");
+    check_same_run("[", began, false).expect_err("not TOML");
+    let changed = check_same_run(began, &other, true).expect("anyway");
+    assert_eq!(changed.len(), 3);
+    assert!(changed.iter().all(|line| message.contains(line)), "{changed:?}");
+}
+
+#[test]
+fn t14_what_a_checkpoint_holds_cannot_change_even_anyway() {
+    let began = "[train]\nlr = 0.001\nonly = []\n[model]\nd_model = 8\ndropout = 0.0\n[low_rank]\nrank = 2\n";
+    let dropped = began.replace("dropout = 0.0", "dropout = 0.5");
+    let changed = check_same_run(began, &dropped, true).expect("a rate of the training alone");
+    assert_eq!(changed, ["  `model.dropout` was 0.0, is 0.5"]);
+    for (key, value, other) in [
+        ("model.d_model", "d_model = 8", "d_model = 16"),
+        ("low_rank.rank", "rank = 2", "rank = 4"),
+        ("train.only", "only = []", "only = [\"mlp\"]"),
+    ] {
+        let other = began.replace(value, other).replace("0.001", "0.01");
+        let message = check_same_run(began, &other, true).expect_err(key).to_string();
+        assert!(message.contains(&format!("`{key}` was")), "{message}");
+        assert!(!message.contains("train.lr"), "that may change: {message}");
+        let message = check_same_run(began, &other, false).expect_err(key).to_string();
+        assert!(message.contains("`train.lr` was") && message.contains(key), "{message}");
+    }
 }
