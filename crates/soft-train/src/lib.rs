@@ -16,6 +16,7 @@ mod layout;
 mod learned;
 mod learner;
 mod learning_rate;
+pub mod memory;
 mod metric;
 pub mod objective;
 mod renderer;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{
     Arm, BadLines, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver,
-    LrSchedule, Mode, ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm,
+    LrSchedule, MemoryCheck, Mode, ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm,
     SoftInputs, TaskName, TooLong, TrainOn,
 };
 
@@ -120,11 +120,19 @@ pub struct Run {
     pub seed: u64,
     /// Device to run on: "auto", or the name of a compiled backend ("flex", "ndarray", "wgpu", "vulkan", "metal", "cuda"). `soft doctor` lists those that work.
     pub device: String,
+    /// What is done with a training that would need more memory than there is, by the estimate that `soft train --dry-run` shows.
+    pub memory_check: MemoryCheck,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { name: "run".into(), dir: "runs".into(), seed: 42, device: "auto".into() }
+        Self {
+            name: "run".into(),
+            dir: "runs".into(),
+            seed: 42,
+            device: "auto".into(),
+            memory_check: MemoryCheck::Refuse,
+        }
     }
 }
 
