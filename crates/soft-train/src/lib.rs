@@ -8,6 +8,7 @@ pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod decoding;
+pub mod disk;
 mod error;
 pub mod evaluate;
 pub mod example;

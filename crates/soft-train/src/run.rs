@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, FloatDType};
 
-use crate::config::{Arm, Config, Cut, FeedKind, Loader, MemoryCheck, Precision, Resolved, TaskName};
+use crate::config::{
+    Arm, Config, Cut, FeedKind, Loader, MemoryCheck, Precision, Resolved, TaskName,
+};
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;

@@ -29,8 +29,8 @@ mod validate;
 pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
     GateKind, GuidanceForm, GuidanceOver, LearnableSetting, LrSchedule, MemoryCheck, Mode,
-    ModelFamily, NoiseKind, NormMatch, Normalize, Paths, Precision, Preset, RolloutKind, ScheduleForm,
-    SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
+    ModelFamily, NoiseKind, NormMatch, Normalize, Paths, Precision, Preset, RolloutKind,
+    ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{
     Arm, BadLines, Control, DataFormat, EstimatorKind, ExtractKind, GuidanceForm, GuidanceOver,
-    LrSchedule, MemoryCheck, Mode, ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm,
-    SoftInputs, TaskName, TooLong, TrainOn,
+    LrSchedule, MemoryCheck, Mode, ModelFamily, Normalize, Paths, Precision, RolloutKind,
+    ScheduleForm, SoftInputs, TaskName, TooLong, TrainOn,
 };
 
 mod adapter;

@@ -83,7 +83,12 @@ fn candidates(config: &Config, workload: &Workload) -> Vec<(String, Config)> {
         push(format!("data.max_len={shortened}"), &|changed| changed.data.max_len = shortened);
     }
     let adds = config.low_rank.rank + config.prefix.tokens + config.prompt.tokens;
-    if adds == 0 && workload.there == 0 && train.only.is_empty() {
+    let half_width = config.model.d_model / 2;
+    if config.model.path.is_none() && half_width > 0 {
+        push(format!("model.d_model={half_width}"), &|changed| changed.model.d_model = half_width);
+    }
+    let is_whole = adds == 0 && workload.there == 0 && train.only.is_empty();
+    if is_whole && config.model.path.is_some() {
         push("low_rank.rank=8".into(), &|changed| changed.low_rank.rank = 8);
     }
     if train.precision == Precision::F32 {

@@ -98,10 +98,8 @@ mod tests {
         Available::under(root.path())
     }
 
-    const MEMINFO: (&str, &str) = (
-        "proc/meminfo",
-        "MemTotal:       2000 kB\nMemFree:  10 kB\nMemAvailable:   1000 kB\n",
-    );
+    const MEMINFO: (&str, &str) =
+        ("proc/meminfo", "MemTotal:       2000 kB\nMemFree:  10 kB\nMemAvailable:   1000 kB\n");
 
     #[test]
     fn t44_without_a_limit_it_is_what_the_machine_has_left() {

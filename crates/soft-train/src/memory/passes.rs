@@ -54,12 +54,21 @@ impl Passes<'_> {
             (false, _) => 2.0,
         };
         let dropped = if self.drops { 2.0 * d } else { 0.0 };
-        norms * d + attention + head_norms + (inner + of(read.down)) * f + dropped
+        // Norms are composed then, in numbers of twice the size, and so is the gate.
+        let composed = if self.is_short() { 6.0 * d + 2.0 * f } else { 0.0 };
+        norms * d + attention + head_norms + (inner + of(read.down)) * f + dropped + composed
+    }
+
+    /// Whether the blocks compute in a precision for which the CPU backend has no kernels of ours.
+    fn is_short(&self) -> bool {
+        self.number < 4.0
     }
 
     /// Copies of the attention's weights that one block keeps.
     fn kept_weights(&self) -> f64 {
-        if self.drops { 3.0 } else { 1.0 }
+        // As exponentials, as weights and in short numbers.
+        let composed = if self.is_short() { 0.5 } else { 0.0 };
+        composed + if self.drops { 3.0 } else { 1.0 }
     }
 
     /// Attention weights of `columns` new columns over `slots` in one layer, all rows.
@@ -107,7 +116,11 @@ impl Passes<'_> {
     }
 
     /// Bytes of a recurrence whose segments have `length` spans, cut into stretches of `stretch`.
-    pub(super) fn recurrence(&self, sizes: &Sizes, segments: &[Vec<std::ops::Range<usize>>]) -> f64 {
+    pub(super) fn recurrence(
+        &self,
+        sizes: &Sizes,
+        segments: &[Vec<std::ops::Range<usize>>],
+    ) -> f64 {
         let all = segments.iter().flatten();
         let largest = all.map(|segment| self.segment(sizes, segment)).fold(0.0, f64::max);
         let several = segments.iter().any(|stretch| stretch.len() > 1);
