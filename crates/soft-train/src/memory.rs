@@ -159,7 +159,11 @@ fn part(name: &'static str, bytes: f64) -> Part {
 /// # Errors
 /// Settings that cannot be read.
 pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate, Error> {
-    let shape = &workload.shape;
+    let of_workload = &workload.shape;
+    let shape = &match config.model.path {
+        Some(_) => of_workload.clone(),
+        None => config.model.new_shape(of_workload.vocab_size, of_workload.max_positions),
+    };
     let parameters = Parameters::of(config, shape, workload.there, workload.new_tokens)?;
     let [all, trained] = [parameters.all, parameters.trained].map(|count| 4.0 * count as f64);
     let tokenizer = if workload.file_bytes > 0 { TOKENIZER * shape.vocab_size as f64 } else { 0.0 };

@@ -1,7 +1,7 @@
 //! Settings under which a training would need less memory.
 
 use super::{Estimate, Workload, estimate};
-use crate::config::{Config, Precision, RolloutKind};
+use crate::config::{Config, Precision, RolloutKind, TooLong};
 
 /// What a change of settings would save.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,15 @@ fn candidates(config: &Config, workload: &Workload) -> Vec<(String, Config)> {
     }
     let shortened = workload.longest() / 2;
     if !workload.asks && shortened > 1 {
-        push(format!("data.max_len={shortened}"), &|changed| changed.data.max_len = shortened);
+        // Longer ones are an error unless something is done with them.
+        let (cut, long) = match config.data.long {
+            TooLong::Error => (" data.long=truncate", TooLong::Truncate),
+            other => ("", other),
+        };
+        push(format!("data.max_len={shortened}{cut}"), &|changed| {
+            changed.data.max_len = shortened;
+            changed.data.long = long;
+        });
     }
     let adds = config.low_rank.rank + config.prefix.tokens + config.prompt.tokens;
     let half_width = config.model.d_model / 2;

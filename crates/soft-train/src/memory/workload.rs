@@ -10,7 +10,7 @@ use crate::layout::pack;
 
 /// Everything about a training that its memory depends on, besides its settings.
 pub(crate) struct Workload {
-    /// The model, with the rows of new tokens.
+    /// The model, with the rows of new tokens; of a new one its vocabulary and positions count.
     pub(crate) shape: ModelConfig,
     /// Parameters that a checkpoint adds to its own base.
     pub(crate) there: usize,
