@@ -87,9 +87,8 @@ impl Passes<'_> {
     fn working(&self, rows: usize, columns: usize, slots: usize) -> f64 {
         let [d, queries, _, f] = self.widths();
         let cells = (rows * columns) as f64;
-        let masks = if self.drops { 4.0 } else { 2.0 };
         cells * (3.0 * f + 2.0 * d + 2.0 * queries) * self.number
-            + masks * self.weights(rows, columns, slots) * WIDE
+            + 2.0 * self.weights(rows, columns, slots) * WIDE
     }
 
     /// Bytes of the keys and values of all layers.
