@@ -13,7 +13,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use soft_tests::bench::{Spread, keep_freed_memory, median, print_header, quick};
+use soft_tests::bench::{
+    Spread, keep_freed_memory, median, print_header, processor_milliseconds, quick,
+};
 use soft_tests::device;
 use soft_train::config::Loader;
 use soft_train::run::{TrainOptions, train};
@@ -97,20 +99,22 @@ fn worker(setting: &Setting, way: &str, folder: &Path) {
     }
     let loader = Loader::new().text("setting", setting.base).overrides(settings);
     let resolved = loader.load().unwrap_or_else(|error| panic!("{error}"));
+    let before = processor_milliseconds();
     let start = Instant::now();
     let trained = train(&resolved, &device(), &TrainOptions::default()).expect("it trains");
     let seconds = start.elapsed().as_secs_f64();
+    let processor = processor_milliseconds().zip(before).map_or(f64::NAN, |(a, b)| (a - b) / 1e3);
     let times = std::fs::read_to_string(trained.run_dir.join("times.jsonl")).expect("times");
     let of_step = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("JSON");
         line["seconds"].as_f64().expect("seconds")
     };
     let in_steps: f64 = times.lines().map(of_step).sum();
-    println!("FOUND {seconds} {in_steps}");
+    println!("FOUND {seconds} {in_steps} {processor}");
 }
 
-/// Seconds of a whole training, and of its steps alone.
-fn measured(setting: &Setting, way: &str) -> [f64; 2] {
+/// Seconds of a whole training, of its steps alone, and of the processors.
+fn measured(setting: &Setting, way: &str) -> [f64; 3] {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
@@ -123,29 +127,35 @@ fn measured(setting: &Setting, way: &str) -> [f64; 2] {
     let text = String::from_utf8(output.stdout).expect("text");
     let found = text.lines().find_map(|line| line.strip_prefix("FOUND ")).expect("figures");
     let numbers: Vec<f64> = found.split(' ').map(|word| word.parse().expect("a number")).collect();
-    [numbers[0], numbers[1]]
+    numbers.try_into().unwrap_or_else(|found| panic!("the worker said {found:?}"))
 }
 
 fn compare(setting: &Setting, rounds: usize) {
     let mut whole = vec![Vec::new(); WAYS.len()];
     let mut outside = vec![Vec::new(); WAYS.len()];
+    let mut processor = vec![Vec::new(); WAYS.len()];
     for round in 0..rounds {
         for turn in 0..WAYS.len() {
             let way = (round + turn) % WAYS.len();
-            let [seconds, in_steps] = measured(setting, WAYS[way]);
+            let [seconds, in_steps, spent] = measured(setting, WAYS[way]);
+            processor[way].push(spent);
             whole[way].push(seconds);
             outside[way].push(seconds - in_steps);
         }
     }
     let none = WAYS.len() - 1;
     println!("{}: {} steps", setting.name, steps(setting));
-    println!("{:<12} {:>9} {:>14}   throughput / none", "watched", "seconds", "outside steps");
+    println!(
+        "{:<12} {:>9} {:>14}   {:<22}  by processor time",
+        "watched", "seconds", "outside steps", "throughput / none"
+    );
     for (way, name) in WAYS.iter().enumerate() {
         println!(
-            "{name:<12} {:>9.2} {:>14.3}   {}",
+            "{name:<12} {:>9.2} {:>14.3}   {:<22}  {}",
             median(&whole[way]),
             median(&outside[way]),
-            Spread::of_ratios(&whole[none], &whole[way]),
+            Spread::of_ratios(&whole[none], &whole[way]).to_string(),
+            Spread::of_ratios(&processor[none], &processor[way]),
         );
     }
     // What is done outside the steps alone: other programs disturb it as they disturb the steps, but
