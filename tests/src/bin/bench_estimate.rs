@@ -1,8 +1,7 @@
 //! The estimate of a training's memory beside the measured peak of the process that trains.
 //!
-//! Each case runs in a process of its own, a worker: it estimates, trains a few steps as `soft train`
-//! does, with evaluation and a checkpoint at the end, and prints both. The estimate is that of
-//! `soft train --dry-run`.
+//! Each case is trained in a process of its own, a worker: a few steps as `soft train` takes them, with
+//! evaluation and a checkpoint at the end. The estimate is that of `soft train --dry-run`.
 //!
 //! - `--worker CASE FOLDER`: be a worker
 //! - `--cases NAME,NAME`: what the parent measures; `--tables` shows the parts of each estimate
@@ -13,7 +12,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use soft_tests::bench::{keep_freed_memory, peak_megabytes, print_header, print_result, quick};
 use soft_tests::{device, smollm2};
-use soft_train::config::Loader;
+use soft_train::config::{Loader, Resolved};
 use soft_train::run::{TrainOptions, check, train};
 
 /// Largest error of an estimate, as a share of the peak.
@@ -149,33 +148,33 @@ fn loader(case: &Case, folder: &Path) -> Option<Loader> {
     Some(loader.overrides(settings).overrides(own.collect::<Vec<_>>()))
 }
 
-fn worker(case: &Case, folder: &Path, tables: bool) {
-    let Some(loader) = loader(case, folder) else { return };
-    let resolved = loader.load().unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    let check = check(&resolved, &device()).expect("it can be trained");
-    if tables {
-        eprintln!("{}: {}", case.name, check.estimate.table());
-    }
+fn worker(case: &Case, folder: &Path) {
+    let Some(resolved) = resolved(case, folder) else { return };
     train(&resolved, &device(), &TrainOptions::default()).expect("it trains");
-    let peak = peak_megabytes().unwrap_or(f64::NAN);
-    println!("FOUND {} {peak}", check.estimate.bytes() as f64 / 1e6);
+    println!("FOUND {}", peak_megabytes().unwrap_or(f64::NAN));
+}
+
+/// The configuration of a case as it is trained; `None` where the real model is not there.
+fn resolved(case: &Case, folder: &Path) -> Option<Resolved> {
+    let loaded = loader(case, folder)?.load();
+    Some(loaded.unwrap_or_else(|error| panic!("{}: {error}", case.name)))
 }
 
 /// The estimate and the peak of a case in MB.
 fn measured(case: &Case, tables: bool) -> Option<[f64; 2]> {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let check = check(&resolved(case, folder.path())?, &device()).expect("it can be trained");
+    if tables {
+        eprintln!("{}: {}", case.name, check.estimate.table());
+    }
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
     command.args(["--worker", case.name]).arg(folder.path()).stderr(Stdio::inherit());
-    if tables {
-        command.arg("--tables");
-    }
     let output = command.output().expect("this program starts again");
     assert!(output.status.success(), "{}: {}", case.name, output.status);
     let text = String::from_utf8(output.stdout).expect("text");
-    let found = text.lines().find_map(|line| line.strip_prefix("FOUND "))?;
-    let mut numbers = found.split(' ').map(|word| word.parse().expect("a number"));
-    Some([numbers.next()?, numbers.next()?])
+    let found = text.lines().find_map(|line| line.strip_prefix("FOUND ")).expect("a peak");
+    Some([check.estimate.bytes() as f64 / 1e6, found.parse().expect("a number")])
 }
 
 fn main() {
@@ -186,10 +185,10 @@ fn main() {
         found.unwrap_or_else(|| panic!("no case {name:?}: see the table"))
     };
     let tables = arguments.iter().any(|argument| argument == "--tables");
-    if let [flag, name, folder, ..] = &arguments[..]
+    if let [flag, name, folder] = &arguments[..]
         && flag == "--worker"
     {
-        return worker(of_name(name), Path::new(folder), tables);
+        return worker(of_name(name), Path::new(folder));
     }
     let place = arguments.iter().position(|argument| argument == "--cases");
     let chosen: Vec<&Case> = match place.and_then(|place| arguments.get(place + 1)) {
