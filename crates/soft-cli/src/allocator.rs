@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::io::Write;
 
 use mimalloc::MiMalloc;
+use soft_train::memory::ADVICE;
 
 use crate::failure::OUT_OF_MEMORY;
 
@@ -53,10 +54,9 @@ unsafe impl GlobalAlloc for Allocator {
 fn checked(block: *mut u8, bytes: usize) -> *mut u8 {
     if block.is_null() {
         // On the stack: there is no memory to format in.
-        let mut text = [0_u8; 160];
+        let mut text = [0_u8; 512];
         let mut rest = &mut text[..];
-        let advice = "use a smaller model, batch or `rollout.segment`";
-        let _ = writeln!(rest, "error: out of memory: {bytes} bytes were refused; {advice}");
+        let _ = writeln!(rest, "error: out of memory: {bytes} bytes were refused; {ADVICE}");
         let unused = rest.len();
         let _ = std::io::stderr().write_all(&text[..text.len() - unused]);
         std::process::exit(i32::from(OUT_OF_MEMORY));

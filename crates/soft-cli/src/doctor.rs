@@ -7,6 +7,8 @@ use std::process::Command;
 use burn::tensor::Tensor;
 use serde_json::{Value, json};
 use soft_core::{compiled_devices, device_from_name};
+use soft_train::disk;
+use soft_train::memory::Available;
 use soft_train::run_dir::Environment;
 
 use crate::arguments::{Doctor, Global};
@@ -27,11 +29,12 @@ pub(crate) fn run(arguments: &Doctor, global: &Global) -> Result<(), Failure> {
     if let Some(name) = &arguments.probe {
         return probe_here(name);
     }
-    let chosen = loader(None, global, Without::Defaults).load()?.config.run.device;
+    let run = loader(None, global, Without::Defaults).load()?.config.run;
+    let (chosen, runs) = (run.device, PathBuf::from(run.dir));
     let progress = Progress::new("trying the devices");
     let probes: Vec<_> = compiled_devices().into_iter().map(probe).collect();
     drop(progress);
-    let report = report(&probes, &chosen);
+    let report = report(&probes, &chosen, &runs);
     let mut out = Output::new();
     match arguments.json {
         true => out.json(&report)?,
@@ -78,7 +81,7 @@ fn probe_here(name: &str) -> Result<(), Failure> {
     }
 }
 
-fn report(probes: &[Probe], chosen: &str) -> Value {
+fn report(probes: &[Probe], chosen: &str, runs: &Path) -> Value {
     let environment = Environment::capture("", 0);
     let device = |probe: &Probe| {
         let works = probe.problem.is_none();
@@ -86,7 +89,8 @@ fn report(probes: &[Probe], chosen: &str) -> Value {
     };
     let devices: Vec<_> = probes.iter().map(device).collect();
     let models = models();
-    let (total, available) = memory_gib();
+    let memory = Available::now();
+    let disk = disk::space(runs);
     json!({
         "soft": environment.versions.soft,
         "burn": environment.versions.burn,
@@ -94,8 +98,12 @@ fn report(probes: &[Probe], chosen: &str) -> Value {
         "arch": environment.arch,
         "cpu": environment.cpu,
         "threads": threads(environment.threads),
-        "memory_gib": total,
-        "memory_available_gib": available,
+        "memory_gib": memory.total.map(gib),
+        "memory_available_gib": memory.bytes().map(gib),
+        "memory_limit_gib": memory.group_limit.map(gib),
+        "runs_folder": runs,
+        "disk_gib": disk.map(|disk| gib(disk.total)),
+        "disk_free_gib": disk.map(|disk| gib(disk.free)),
         "device": chosen,
         "devices": devices,
         "models_folders": models_folders(),
@@ -110,15 +118,9 @@ fn threads(available: usize) -> usize {
     limit.filter(|&n: &usize| n > 0).unwrap_or(available)
 }
 
-/// Total and available memory, where the system tells.
-fn memory_gib() -> (Option<f64>, Option<f64>) {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let gib = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-        Some((kib / f64::from(1 << 20) * 10.0).round() / 10.0)
-    };
-    (gib("MemTotal:"), gib("MemAvailable:"))
+/// Bytes in 2^30, to one digit.
+fn gib(bytes: u64) -> f64 {
+    (bytes as f64 / f64::from(1 << 30) * 10.0).round() / 10.0
 }
 
 /// Where the tests look too: `SOFT_MODELS`, else `models` and `../shared/models`.
@@ -184,7 +186,21 @@ fn as_text(report: &Value) -> String {
     let mut lines = vec![
         format!("soft {}, burn {}, {} {}", text("soft"), text("burn"), text("os"), text("arch")),
         format!("cpu      {}, {} threads", text("cpu"), text("threads")),
-        format!("memory   {} GiB, {} GiB free", text("memory_gib"), text("memory_available_gib")),
+        format!(
+            "memory   {} GiB, {} GiB free, {}",
+            text("memory_gib"),
+            text("memory_available_gib"),
+            match &report["memory_limit_gib"] {
+                Value::Null => "no limit of a control group".to_owned(),
+                limit => format!("a control group's limit of {limit} GiB"),
+            }
+        ),
+        format!(
+            "disk     {} GiB, {} GiB free for {}",
+            text("disk_gib"),
+            text("disk_free_gib"),
+            text("runs_folder")
+        ),
     ];
     for device in report["devices"].as_array().into_iter().flatten() {
         let name = device["name"].as_str().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use soft_train::config::ConfigError;
+use soft_train::memory::{ADVICE, is_out_of_memory};
 
 /// Something failed while running, and no other code fits.
 const RUNTIME: u8 = 1;
@@ -64,8 +65,10 @@ impl Failure {
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         let text = panic_text(panic);
         if is_out_of_memory(&text) {
-            let advice = "use a smaller model, batch or `rollout.segment`, or `--device flex`";
-            return Self::new(OUT_OF_MEMORY, format!("out of memory: {text}; {advice}"));
+            // What follows a device's first line is a backtrace.
+            let first = text.lines().next().unwrap_or_default();
+            let text = format!("out of memory: {first}; {ADVICE}; `--device flex` runs on the CPU");
+            return Self::new(OUT_OF_MEMORY, text);
         }
         if text == KILLED {
             return Self::runtime(
@@ -98,13 +101,6 @@ impl Failure {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
-}
-
-fn is_out_of_memory(text: &str) -> bool {
-    let text = text.to_lowercase();
-    ["out of memory", "out_of_memory", "outofmemory", "bufferallocationfailed"]
-        .iter()
-        .any(|sign| text.contains(sign))
 }
 
 impl From<ConfigError> for Failure {

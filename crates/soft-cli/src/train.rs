@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use burn::tensor::Device;
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
 use soft_train::STOP_REQUESTED;
 use soft_train::config::{Config, Resolved, RolloutKind, ScheduleForm, TaskName};
@@ -21,10 +22,7 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
     let resolved = loader(Some(&arguments.source), global, Without::Quickstart).load()?;
     let device = device(&resolved)?;
     if arguments.dry_run {
-        soft_train::run::check(&resolved)?;
-        let mut out = Output::new();
-        out.line(plan(&resolved)?)?;
-        return out.flush();
+        return dry_run(&resolved, &device);
     }
     let resume = match arguments.resume.as_str() {
         "never" => Resume::Never,
@@ -55,6 +53,18 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
         Err(problem) => eprintln!("warning: the run has no report: {problem}"),
     }
     out.flush()
+}
+
+/// What a training would do and the memory that it would need. One that does not fit is refused.
+fn dry_run(resolved: &Resolved, device: &Device) -> Result<(), Failure> {
+    let check = soft_train::run::check(resolved, device)?;
+    let mut out = Output::new();
+    out.line(plan(resolved, &check.table())?)?;
+    out.flush()?;
+    if let Some(warning) = check.refuse_what_does_not_fit()? {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
 }
 
 /// The page of a run that is over: it must not cost the run.
@@ -129,7 +139,7 @@ fn command(program: &str, arguments: &Train, global: &Global) -> String {
 }
 
 /// What a training would do, for people.
-fn plan(resolved: &Resolved) -> Result<String, Failure> {
+fn plan(resolved: &Resolved, memory: &str) -> Result<String, Failure> {
     let config = &resolved.config;
     let task = (config.task.name == TaskName::Mnns)
         .then(|| Mnns::new(config.task.digits, config.task.digit_max));
@@ -158,6 +168,7 @@ fn plan(resolved: &Resolved) -> Result<String, Failure> {
         task_line(config, task.as_ref()),
         rollout_line(config),
         training_line(config),
+        format!("memory    {memory}"),
         format!("nothing was written; configuration {:08x} is valid", config.config_hash()),
     ];
     Ok(lines.join("\n"))

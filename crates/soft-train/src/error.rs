@@ -65,6 +65,12 @@ pub enum Error {
         /// The quantity, its value, and what to try.
         what: String,
     },
+    /// A training would need more memory than there is, or a device has run out of it.
+    #[error("{report}")]
+    OutOfMemory {
+        /// What is needed, what there is, and what to change.
+        report: String,
+    },
     /// A file of the run could not be written.
     #[error("cannot write {}: {source}{}", path.display(), disk_advice(source))]
     Disk {
@@ -134,7 +140,7 @@ impl From<ConfigError> for Error {
 
 impl Error {
     /// The process exit code: 1 run-time error, 2 config, 3 data, 4 model, checkpoint or token
-    /// id, 5 diverged, 7 disk, 130 interrupted (or out of time) after a checkpoint.
+    /// id, 5 diverged, 6 out of memory, 7 disk, 130 interrupted (or out of time) after a checkpoint.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Config { .. } | Self::Settings(_) | Self::RunExists { .. } => 2,
@@ -143,6 +149,7 @@ impl Error {
             Self::Model(error) => error.exit_code(),
             Self::TokenOutsideVocabulary { .. } | Self::Checkpoint { .. } => 4,
             Self::Diverged { .. } => 5,
+            Self::OutOfMemory { .. } => 6,
             Self::Disk { .. } | Self::NoSpace { .. } => 7,
             Self::Interrupted { .. } | Self::TimeOver { .. } => 130,
             Self::RunLocked { .. } | Self::Runtime { .. } => 1,
@@ -203,6 +210,7 @@ mod tests {
         );
         assert_eq!(outside.exit_code(), 4);
         assert_eq!(Error::Diverged { step: 1, what: String::new() }.exit_code(), 5);
+        assert_eq!(Error::OutOfMemory { report: String::new() }.exit_code(), 6);
         assert_eq!(Error::Interrupted { step: 1, checkpoint: path.clone() }.exit_code(), 130);
         let over = Error::TimeOver { limit: "2h".into(), step: 1, checkpoint: path.clone() };
         assert_eq!(over.exit_code(), 130);

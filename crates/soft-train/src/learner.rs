@@ -412,8 +412,7 @@ mod tests {
     #[test]
     fn t40_an_infinite_gradient_changes_nothing_with_and_without_clipping_and_is_named() {
         for clip in [0.0, 1.0] {
-            let exchange =
-                assert_changes_nothing(clip, spoil);
+            let exchange = assert_changes_nothing(clip, spoil);
             assert!(!exchange.grad_norm.is_finite());
             let found = exchange.not_finite.expect("looked for");
             let name = found.gradient.as_deref().expect("a name");

@@ -12,6 +12,7 @@ mod model;
 mod samples;
 mod soft_config;
 mod trained;
+mod workload;
 
 pub use base_model::Base;
 pub use model::text_encoder;
@@ -22,11 +23,14 @@ use std::time::Instant;
 use burn::tensor::{Device, FloatDType};
 
 use self::data_card::DataCard;
-use crate::config::{Arm, Config, Cut, FeedKind, Loader, Precision, Resolved, TaskName};
+use crate::config::{
+    Arm, Config, Cut, FeedKind, Loader, MemoryCheck, Precision, Resolved, TaskName,
+};
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
 use crate::faults::Faults;
+use crate::memory;
 use crate::renderer::say;
 use crate::results::{Context, Results};
 use crate::run_dir::{
@@ -190,12 +194,35 @@ impl Problem {
 }
 
 /// Checks everything about a run that can be checked before it trains: its settings, its data, and
-/// that they fit the model it begins with.
+/// that they fit the model it begins with. Gives the memory that it will need, beside what there is;
+/// whether that is enough is for the caller to say.
 ///
 /// # Errors
 /// Those of [`train`] up to there.
-pub fn check(resolved: &Resolved) -> Result<(), Error> {
-    prepare(resolved).map(|_| ())
+pub fn check(resolved: &Resolved, device: &Device) -> Result<memory::Check, Error> {
+    let problem = prepare(resolved)?;
+    check_memory(&resolved.config, &problem, device)
+}
+
+fn check_memory(
+    config: &Config,
+    problem: &Problem,
+    device: &Device,
+) -> Result<memory::Check, Error> {
+    let workload = workload::of(config, problem)?;
+    let on_host = soft_core::is_host_device(device);
+    memory::Check::of(config, &workload, on_host, memory::Available::now())
+}
+
+/// The arms that are trained: another way to feed the same model is none.
+fn trained_arms(config: &Config, problem: &Problem) -> Vec<Arm> {
+    match problem {
+        Problem::Mnns(_) => {
+            let arms = config.eval.arms.iter().copied();
+            arms.filter(|&arm| arm != Arm::SoftFedHard).collect()
+        }
+        Problem::Examples { .. } => vec![Arm::Soft],
+    }
 }
 
 fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
@@ -229,20 +256,21 @@ pub fn train(
         // A run that goes on has passed this when it began.
         check_patterns(config, &problem, device)?;
     }
+    if config.run.memory_check != MemoryCheck::Off {
+        let check = check_memory(config, &problem, device)?;
+        if let Some(warning) = check.refuse_what_clearly_does_not_fit()? {
+            eprintln!("warning: {warning}");
+        }
+    }
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
     run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;
 
     let mut results = Results::default();
-    let trained = config.eval.arms.iter().copied().filter(|&arm| arm != Arm::SoftFedHard);
-    let trained: Vec<Arm> = match problem {
-        Problem::Mnns(_) => trained.collect(),
-        Problem::Examples { .. } => vec![Arm::Soft],
-    };
+    let trained = trained_arms(config, &problem);
     run_dir.write_json(ORIGINS, &resolved.origins_in_words())?;
-    if let Some(card) =
-        DataCard::of(&problem, config, trained.first().copied().unwrap_or(Arm::Soft))?
-    {
+    let first = trained.first().copied().unwrap_or(Arm::Soft);
+    if let Some(card) = DataCard::of(&problem, config, first)? {
         run_dir.write_json(DATA, &card)?;
     }
     for (index, &arm) in trained.iter().enumerate() {

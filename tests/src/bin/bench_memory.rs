@@ -15,7 +15,8 @@ use burn::tensor::{DType, Device};
 use soft_core::{PipelineConfig, SoftPipeline};
 use soft_model::{Family, ModelConfig, ModelFiles, Transformer};
 use soft_tests::bench::{
-    Spread, differentiate_in, median, milliseconds, peak_megabytes, print_header, quick, reset_peak,
+    Spread, differentiate_in, median, milliseconds, peak_megabytes, print_header,
+    processor_milliseconds, quick, reset_peak,
 };
 use soft_tests::{device, smollm2, tiny_config};
 use soft_train::batch::Batch;
@@ -108,16 +109,6 @@ fn model(setting: &str, device: &Device) -> Option<Transformer> {
         }
         _ => panic!("no setting {setting:?}: expected one of {}", SETTINGS.join(", ")),
     }
-}
-
-/// Milliseconds of processor time that this process has taken, in steps of 10, where the system
-/// says it.
-fn processor_milliseconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program, in brackets, may hold spaces.
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
-    Some(10.0 * (ticks(11)? + ticks(12)?))
 }
 
 fn worker(setting: &str, arm: &Arm) {

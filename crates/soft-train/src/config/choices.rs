@@ -55,6 +55,19 @@ choice! {
 }
 
 choice! {
+    /// What is done with a training that would need more memory than there is.
+    MemoryCheck {
+        /// A dry run is refused; a training is refused where the estimate is more than 1.25 times what is available, and warns where it is less over it.
+        #[default]
+        Refuse = "refuse",
+        /// A warning.
+        Warn = "warn",
+        /// Nothing.
+        Off = "off",
+    }
+}
+
+choice! {
     /// What is learned.
     TaskName {
         /// Minimum non-negative signed sum of a few digits, generated.

@@ -29,9 +29,9 @@ mod validate;
 
 pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
-    GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, Mode,
-    ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset, RolloutKind,
-    ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
+    GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, MemoryCheck,
+    Mode, ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset,
+    RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};

@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choices::{
-    BadLines, DataFormat, EstimatorKind, GuidanceForm, GuidanceOver, LrSchedule, Mode, ModelFamily,
-    Normalize, Paths, Precision, RolloutKind, ScheduleForm, SoftInputs, TaskName, TooLong, TrainOn,
+    BadLines, DataFormat, EstimatorKind, GuidanceForm, GuidanceOver, LrSchedule, MemoryCheck, Mode,
+    ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm, SoftInputs, TaskName,
+    TooLong, TrainOn,
 };
 
 mod adapter;
@@ -129,11 +130,19 @@ pub struct Run {
     pub seed: u64,
     /// Device to run on: "auto", or the name of a compiled backend ("flex", "ndarray", "wgpu", "vulkan", "metal", "cuda"). `soft doctor` lists those that work.
     pub device: String,
+    /// What is done with a training that would need more memory than there is, by the estimate that `soft train --dry-run` shows.
+    pub memory_check: MemoryCheck,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Self { name: "run".into(), dir: "runs".into(), seed: 42, device: "auto".into() }
+        Self {
+            name: "run".into(),
+            dir: "runs".into(),
+            seed: 42,
+            device: "auto".into(),
+            memory_check: MemoryCheck::Refuse,
+        }
     }
 }
 

@@ -135,17 +135,29 @@ impl Sequential {
 
     /// Spans a segment.
     fn length(&self, run: &Run<'_>) -> usize {
+        let (model, batch) = (run.model, run.loss.batch);
+        let number = model.dtype().size();
+        self.spans_of(model.config(), batch.tensor_rows(), batch.columns(), number)
+    }
+
+    /// Spans a segment, for tensors of `rows` rows and `columns` columns with numbers of so many bytes.
+    pub(crate) fn spans_of(
+        &self,
+        config: &ModelConfig,
+        rows: usize,
+        columns: usize,
+        number: usize,
+    ) -> usize {
         if self.segment > 0 {
             return self.segment;
         }
-        let (model, batch) = (run.model, run.loss.batch);
-        let column = activations(model.config(), batch.columns()) * model.dtype().size();
-        (GRAPH_BYTES / (batch.tensor_rows() * column).max(1)).max(FEWEST)
+        let column = activations(config, columns) * number;
+        (GRAPH_BYTES / (rows * column).max(1)).max(FEWEST)
     }
 
     /// The spans in segments of `length`, and those in stretches that no gradient crosses. Of a
     /// stretch the first segment is the one that may be shorter: only the last is not run twice.
-    fn stretches(&self, spans: usize, length: usize) -> Vec<Vec<Segment>> {
+    pub(crate) fn stretches(&self, spans: usize, length: usize) -> Vec<Vec<Segment>> {
         // Span 0 is the prompt; span i begins with the i-th soft column.
         let every = if self.truncate > 0 { self.truncate } else { usize::MAX };
         let mut stretches = Vec::new();

@@ -27,6 +27,7 @@ use crate::example::{Example, checksum};
 use crate::feed::StepFeed;
 use crate::learner::{Setup, SoftLearner, metric_name};
 use crate::learning_rate::LearningRate;
+use crate::memory::{ADVICE, is_out_of_memory};
 use crate::metric::ScalarMetric;
 use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Quiet, say};
@@ -224,6 +225,12 @@ impl Training<'_> {
         }
         let result =
             training.with_training_strategy(TrainingStrategy::Custom(strategy)).launch(learner);
+        if let Some(error) = &result.error
+            && is_out_of_memory(&error.to_string())
+        {
+            let report = format!("out of memory while training: {error}; {ADVICE}");
+            return Err(Error::OutOfMemory { report });
+        }
         if let Some(error) = result.error {
             return Err(Error::Runtime { what: format!("training stopped: {error}") });
         }

@@ -1,7 +1,7 @@
 //! The model that a run begins with.
 
 use burn::tensor::{DType, Device};
-use soft_model::{ModelFiles, Transformer};
+use soft_model::{ModelConfig, ModelFiles, Transformer};
 
 use super::Problem;
 use super::base_model::Base;
@@ -127,7 +127,8 @@ pub(super) fn check_active(config: &Config, problem: &Problem) -> Result<(), Err
     Err(Error::Data { report: report.into() })
 }
 
-fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
+/// The shape of a new model for the ids and the longest line of a problem.
+pub(super) fn new_shape(config: &Config, problem: &Problem) -> ModelConfig {
     let (vocab_size, max_positions) = match problem {
         Problem::Mnns(task) => (task.vocabulary().len(), positions(task, config)),
         Problem::Examples { train, valid, earlier, .. } => {
@@ -137,7 +138,11 @@ fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> T
     };
     // A learned prefix or prompt takes positions of its own.
     let max_positions = max_positions + config.taken_positions();
-    let mut shape = config.model.new_shape(vocab_size, max_positions);
+    config.model.new_shape(vocab_size, max_positions)
+}
+
+fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
+    let mut shape = new_shape(config, problem);
     if matches!(problem, Problem::Mnns(_)) {
         shape.bos_id = Some(Vocabulary::BOS);
         shape.pad_id = Some(Vocabulary::PAD);

@@ -8,10 +8,11 @@ use crate::error::Error;
 
 /// Keys (or whole sections) that may differ: they change how long a run goes on and what is kept
 /// of it, not what it computes.
-const FREE: [&str; 35] = [
+const FREE: [&str; 36] = [
     "run.name",
     "run.dir",
     "run.device",
+    "run.memory_check",
     "save",
     "log",
     "guard",
@@ -67,11 +68,11 @@ const FIXED: [&str; 15] = [
 ];
 
 /// The same of an evaluation: where it lies and runs, and how many rows it runs at once.
-const FREE_IN_EVALUATION: [&str; 6] =
-    ["run.name", "run.dir", "run.device", "eval.batch", "log", "save"];
+const FREE_IN_EVALUATION: [&str; 7] =
+    ["run.name", "run.dir", "run.device", "run.memory_check", "eval.batch", "log", "save"];
 
 /// Compares the configuration a run began with to the one it is to go on under, both as resolved
-/// TOML. The free keys are `run.{name,dir,device}`, `train.steps`, `eval.{every,limit,metric}`,
+/// TOML. The free keys are `run.{name,dir,device,memory_check}`, `train.steps`, `eval.{every,limit,metric}`,
 /// `soft.cold_stop` with its two numbers, the keys of `soft eval`, and the sections `save`, `log`,
 /// `guard`, `early_stop`, `generate`, `think`, `gate`, `search` and `answer`. The arms are not: the
 /// first lies in the run directory itself, and another first one would go on from its checkpoints.
