@@ -19,8 +19,6 @@ const MODEL: u8 = 4;
 pub(crate) const OUT_OF_MEMORY: u8 = 6;
 /// A file cannot be written.
 const DISK: u8 = 7;
-/// What Burn's dashboard panics with when its user asks it to end the run at once.
-const KILLED: &str = "Killing training from user input.";
 
 /// Why the program ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,12 +67,6 @@ impl Failure {
             let first = text.lines().next().unwrap_or_default();
             let text = format!("out of memory: {first}; {ADVICE}; `--device flex` runs on the CPU");
             return Self::new(OUT_OF_MEMORY, text);
-        }
-        if text == KILLED {
-            return Self::runtime(
-                "stopped at once from the dashboard, without a checkpoint; `--resume auto` goes on \
-                 from the last one",
-            );
         }
         let advice = "RUST_BACKTRACE=1 shows where";
         Self::runtime(format!("internal error, a bug of this program: {text}; {advice}"))
@@ -145,7 +137,6 @@ mod tests {
         assert_eq!(code("CUDA_ERROR_OUT_OF_MEMORY: 2 GiB"), 6);
         assert_eq!(code("wgpu error: Out of Memory"), 6);
         assert_eq!(code("index out of bounds"), 1);
-        assert_eq!(code(KILLED), 1);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod prompts;
 mod report;
 mod score;
 mod settings;
+mod signals;
 mod train;
 
 use std::ffi::OsStr;

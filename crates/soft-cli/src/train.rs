@@ -2,20 +2,19 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use burn::tensor::Device;
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
-use soft_train::STOP_REQUESTED;
+use soft_train::Control;
 use soft_train::config::{Config, Resolved, RolloutKind, ScheduleForm, TaskName};
 use soft_train::run::{Resume, TrainOptions, shell_word};
 use soft_train::task::mnns::Mnns;
-use soft_train::terminal;
 
 use crate::arguments::{Global, Train};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::{Without, device, loader};
+use crate::signals;
 
 /// Runs the verb.
 pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
@@ -30,7 +29,8 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
         path => Resume::From(path.into()),
     };
     let dashboard = !arguments.plain && can_draw();
-    stop_on_interrupt(dashboard);
+    let control = Control::default();
+    signals::listen(&control, dashboard);
     let program = program();
     let command = command(&program, arguments, global);
     let resume_anyway = arguments.resume_anyway;
@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: &Train, global: &Global) -> Result<(), Failure> {
         resume,
         resume_anyway,
         dashboard,
+        control,
         program,
         command,
         ..TrainOptions::default()
@@ -80,29 +81,6 @@ fn write_report(run_dir: &Path) -> Result<PathBuf, String> {
 fn can_draw() -> bool {
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !dumb
-}
-
-/// The first interrupt ends the run after the step in progress, with a checkpoint; the second ends
-/// the program at once. Nothing is printed over a dashboard, which closes when that step is done.
-fn stop_on_interrupt(dashboard: bool) {
-    if dashboard {
-        terminal::remember();
-    }
-    let handler = move || {
-        if STOP_REQUESTED.swap(true, Ordering::Relaxed) {
-            if dashboard {
-                terminal::restore();
-            }
-            std::process::exit(130);
-        }
-        if dashboard {
-            return;
-        }
-        eprintln!("stopping after this step, with a checkpoint; interrupt again to stop at once");
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: an interrupt will not write a checkpoint: {error}");
-    }
 }
 
 /// This program as it can be typed here: by its name where the path finds it, else by its path.

@@ -80,6 +80,11 @@ impl Example {
         }
     }
 
+    /// Positions whose prediction is scored.
+    pub(crate) fn num_scored(&self) -> u64 {
+        self.weight.iter().filter(|&&weight| weight > 0.0).count() as u64
+    }
+
     /// Scored positions of the answer, which the loss of answers alone is measured on; none where
     /// no thought comes before one.
     pub fn answer_positions(&self) -> impl Iterator<Item = usize> + '_ {

@@ -1,4 +1,4 @@
-//! Numbers of a training step as Burn's dashboard shows them.
+//! Numbers of a training step as Burn's Learner hands them to the dashboard.
 
 use std::sync::Arc;
 
@@ -17,13 +17,15 @@ pub(crate) struct ScalarMetric {
     name: &'static str,
     higher_is_better: bool,
     state: NumericMetricState,
+    /// Whether the last item had a value.
+    fresh: bool,
 }
 
 impl ScalarMetric {
     /// The value of that name.
     pub(crate) fn new(name: &'static str) -> Self {
         let higher_is_better = name == metric_name::ACCURACY;
-        Self { name, higher_is_better, state: NumericMetricState::default() }
+        Self { name, higher_is_better, state: NumericMetricState::default(), fresh: false }
     }
 
     fn format(&self) -> FormatOptions {
@@ -47,7 +49,9 @@ impl Metric for ScalarMetric {
         item: &StepItem,
         _: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        if let Some((_, value)) = item.values.iter().find(|(name, _)| *name == self.name) {
+        let value = item.values.iter().find(|(name, _)| *name == self.name);
+        self.fresh = value.is_some();
+        if let Some((_, value)) = value {
             self.state.update(*value, 1);
         }
         Ok(self.state.compute_update(self.format()))
@@ -64,7 +68,7 @@ impl Metric for ScalarMetric {
 
 impl Numeric for ScalarMetric {
     fn value(&self) -> Option<NumericEntry> {
-        Some(self.state.current_value())
+        self.fresh.then(|| self.state.current_value())
     }
 
     fn running_value(&self) -> Option<NumericEntry> {

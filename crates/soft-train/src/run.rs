@@ -26,12 +26,14 @@ use self::data_card::DataCard;
 use crate::config::{
     Arm, Config, Cut, FeedKind, Loader, MemoryCheck, Precision, Resolved, TaskName,
 };
+use crate::control::Control;
+use crate::dashboard::Dashboard;
 use crate::data::Reader;
 use crate::error::Error;
 use crate::example::Example;
 use crate::faults::Faults;
 use crate::memory;
-use crate::renderer::say;
+use crate::renderer::{say, warn};
 use crate::results::{Context, Results};
 use crate::run_dir::{
     CONFIG, DATA, Environment, ORIGINS, RESULTS, RunDir, check_same_evaluation, check_same_run,
@@ -53,14 +55,16 @@ pub enum Resume {
 }
 
 /// How a run is shown and what it goes on from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TrainOptions {
     /// What it goes on from.
     pub resume: Resume,
     /// Whether it goes on under settings and data that differ from those it began with.
     pub resume_anyway: bool,
-    /// Burn's dashboard in place of a line a step; needs a terminal.
+    /// The dashboard in place of a line a step; needs a terminal.
     pub dashboard: bool,
+    /// What asks the run to stop, to save and to sample.
+    pub control: Control,
     /// How this program is started, for the commands that it advises.
     pub program: String,
     /// How this run was started; settings can be appended to it.
@@ -273,11 +277,15 @@ pub fn train(
     if let Some(card) = DataCard::of(&problem, config, first)? {
         run_dir.write_json(DATA, &card)?;
     }
+    // It closes at the end of this function, and where a training fails or panics.
+    let _dashboard = open_dashboard(config, options);
     for (index, &arm) in trained.iter().enumerate() {
         let sub_run =
             (index > 0).then(|| open_arm_dir(run_dir.path(), arm, options)).transpose()?;
         let dir = sub_run.as_ref().unwrap_or(&run_dir);
-        let of = arm::Training { config, problem: &problem, device, dir, arm, options, deadline };
+        let arms = (index + 1, trained.len());
+        let of =
+            arm::Training { config, problem: &problem, device, dir, arm, arms, options, deadline };
         let (arms, ending) = of.run()?;
         results.arms.extend(arms);
         results.endings.push(ending);
@@ -289,6 +297,20 @@ pub fn train(
     run_dir.write_json(RESULTS, &results)?;
     let table = table(config, &problem, &run_dir, &results, options);
     Ok(Trained { run_dir: run_dir.path().to_owned(), results, table })
+}
+
+/// The dashboard, where it is wanted and the terminal can be had.
+fn open_dashboard(config: &Config, options: &TrainOptions) -> Option<Dashboard> {
+    if !options.dashboard {
+        return None;
+    }
+    match Dashboard::open(&config.run.name, &options.control) {
+        Ok(dashboard) => Some(dashboard),
+        Err(error) => {
+            warn(&format!("there is no dashboard: the terminal cannot be taken: {error}"));
+            None
+        }
+    }
 }
 
 /// Checks `train.only` and `train.rates`, whose names are those of the parameters of a model: it is

@@ -208,7 +208,8 @@ impl RunDir {
 
     /// Drops every record after `step` from the metrics, the times, the samples and the steps that
     /// were not finite, and a last line cut short by a kill: the run goes on from a checkpoint of
-    /// that step and will write them again. Objects without a `step` stay.
+    /// that step and will write them again. At step 0 it begins anew, with the samples before the
+    /// first step too, and all records are dropped. Objects without a `step` stay.
     ///
     /// # Errors
     ///

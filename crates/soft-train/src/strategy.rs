@@ -3,12 +3,11 @@
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::data::dataloader::Progress;
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, OptimizerRecord};
+use burn::optim::{GradientsAccumulator, GradientsParams, OptimizerRecord};
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
@@ -21,19 +20,19 @@ pub(crate) use watch::{Watch, early_end, higher_is_better};
 
 use crate::checkpoint_dir::Course;
 use crate::config::OnNan;
+use crate::control::Control;
+use crate::dashboard::{self, Activity, News, Speed};
 use crate::error::Error;
+use crate::example::Example;
 use crate::feed::StepFeed;
 use crate::learned;
 use crate::learner::{SoftLearner, StepItem, metric_name};
 use crate::not_finite::{self, NotFinite};
+use crate::pace::{self, Pace};
 use crate::renderer::say;
 use crate::run_dir::{EventFile, JsonlWriter};
-use crate::stopwatch::Stopwatch;
-use crate::terminal;
+use crate::stopwatch::{Stopwatch, Took};
 use watch::BrokenStep;
-
-/// Set by a signal handler: the run stops after the step in progress, with a checkpoint.
-pub static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a checkpoint: (what is done, model, optimizer state).
 pub(crate) type SaveCheckpoint = Box<
@@ -81,8 +80,8 @@ pub(crate) struct Job {
     pub(crate) log_every: usize,
     /// What ends the training before its last step.
     pub(crate) watch: Watch,
-    /// Whether a line is printed; the dashboard shows the figures otherwise.
-    pub(crate) print_lines: bool,
+    /// What keys and signals ask for.
+    pub(crate) control: Control,
     /// Weight of the entropy by step.
     pub(crate) entropy_beta: Schedule,
     pub(crate) label: String,
@@ -93,8 +92,10 @@ pub(crate) struct Job {
     pub(crate) events: Option<EventFile>,
     pub(crate) save: SaveCheckpoint,
     pub(crate) evaluate: Evaluate,
-    /// None where nothing is to be continued.
+    /// None where nothing can be continued.
     pub(crate) sample: Option<Sample>,
+    /// Whether prompts are continued at every evaluation; else where it is asked for.
+    pub(crate) samples_by_itself: bool,
     /// Where what is measured on held-out data before the first step is written; none where
     /// nothing is.
     pub(crate) before_file: Option<PathBuf>,
@@ -106,8 +107,10 @@ pub(crate) struct Job {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) error: Option<Error>,
-    pub(crate) checkpoint: Option<std::path::PathBuf>,
+    pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) done: Done,
+    /// What was measured after the last step; empty where nothing was.
+    pub(crate) held_out: Vec<HeldOut>,
 }
 
 /// The loop over optimizer steps: guidance, micro-batches, one reduction of their gradients,
@@ -138,10 +141,18 @@ impl SupervisedLearningStrategy<SoftLearner> for SoftStrategy {
         let total_items = job.steps;
         let started = LearnerEvent::StartSplit { epoch_number: 1, total_items };
         interrupter.fail_on_error(events.process_train(started));
-        let mut steps =
-            Steps { job: &mut job, events: &mut events, interrupter: &interrupter, warned: false };
+        let mut steps = Steps {
+            job: &mut job,
+            events: &mut events,
+            interrupter: &interrupter,
+            pace: Pace::start(),
+            warned: false,
+            held_out: Vec::new(),
+        };
         let outcome = match steps.run(&mut learner) {
-            Ok((checkpoint, done)) => Outcome { error: None, checkpoint, done },
+            Ok((checkpoint, done)) => {
+                Outcome { error: None, checkpoint, done, held_out: steps.held_out }
+            }
             Err(error) => Outcome { error: Some(error), ..Outcome::default() },
         };
         interrupter.fail_on_error(events.process_train(LearnerEvent::EndSplit(1)));
@@ -155,14 +166,19 @@ struct Steps<'a> {
     job: &'a mut Job,
     events: &'a mut SupervisedTrainingEventProcessor<SoftLearner>,
     interrupter: &'a Interrupter,
+    pace: Pace,
     /// Whether it was said that the mixtures have left the neighbourhood of the tokens.
     warned: bool,
+    /// What was measured after the last step.
+    held_out: Vec<HeldOut>,
 }
 
 /// Figures of one optimizer step.
 struct StepFigures {
     item: StepItem,
     num_tokens: u64,
+    /// Those whose prediction is scored.
+    num_scored: u64,
     grad_norm: f64,
     /// What the optimizer was given.
     learning_rate: f64,
@@ -173,17 +189,6 @@ struct StepFigures {
     learned: LearnedValues,
     /// What is not finite, where the step changed nothing because of that.
     not_finite: Option<NotFinite>,
-    /// Whether the run is to end with this step.
-    stop: Option<Stop>,
-}
-
-/// Why a run ends with the step in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    /// It was asked to.
-    Asked,
-    /// Its time is over.
-    Late,
 }
 
 impl StepFigures {
@@ -215,29 +220,31 @@ impl Steps<'_> {
         if let (0, Some(path)) = (before.steps, self.job.before_file.clone()) {
             self.report_start(&path, &learner.model().valid())?;
         }
-        if before.steps == 0 {
+        if before.steps == 0 && self.job.samples_by_itself {
             self.sample(0, learner)?;
         }
         let mut done = before.clone();
-        let mut checkpoint = None;
-        let setup = learner.model().setup.clone();
+        let mut saved: Option<(usize, PathBuf)> = None;
         let is_due = |every: usize, steps: usize| every > 0 && steps.is_multiple_of(every);
         for step in before.steps..self.job.steps {
+            dashboard::tell(|| News::Doing(Activity::Training));
             let last = step + 1 == self.job.steps;
             let evaluates = is_due(self.job.eval_every, step + 1);
-            let saves = last || is_due(self.job.save_every, step + 1);
-            // Whether an evaluation is the best is known too late to ask the optimizer.
-            let may_save = saves || (evaluates && self.job.watch.may_keep());
             let stopwatch = Stopwatch::start();
-            let figures = self.step(learner, step, may_save)?;
+            let figures = match self.should_stop() {
+                true => None,
+                false => self.step(learner, step)?,
+            };
+            let Some(figures) = figures else {
+                return Err(self.interrupted(learner, &done, saved)?);
+            };
             let took = stopwatch.stop();
-            let state = setup.exchange().optimizer.take();
             match &figures.not_finite {
                 Some(found) => {
                     let broken = self.broken(step, &figures, found);
                     if !self.job.watch.skips(&mut done.course, &broken)? {
-                        let saved = self.save(&done, learner, state)?;
-                        return Err(self.job.watch.stopped(&done.course, &broken, &saved));
+                        let path = self.save(learner, &done)?;
+                        return Err(self.job.watch.stopped(&done.course, &broken, &path));
                     }
                 }
                 None => done.course.skipped_in_row = 0,
@@ -246,53 +253,96 @@ impl Steps<'_> {
             done.tokens += figures.num_tokens;
             done.seconds += took.seconds;
             // A checkpoint knows the evaluation of its step; one that fails must not cost the step.
-            let held_out = match evaluates {
-                true => (self.job.evaluate)(&learner.model().valid(), done.steps),
-                false => Ok(Vec::new()),
-            };
-            let (held_out, failed) = match held_out {
-                Ok(held_out) => (held_out, None),
-                Err(error) => (Vec::new(), Some(error)),
+            let (held_out, failed) = match evaluates {
+                true => match self.evaluate(learner, done.steps) {
+                    Ok(held_out) => (held_out, None),
+                    Err(error) => (Vec::new(), Some(error)),
+                },
+                false => (Vec::new(), None),
             };
             let judged = self.job.watch.judge(&mut done.course, done.steps, &held_out);
             let lost = self.job.watch.lost(&mut done.course, figures.finite_loss());
             // What is recorded of a step must be there before the checkpoint that holds it.
-            let seconds = (done.seconds - before.seconds).max(1e-9);
-            let rate = (done.tokens - before.tokens) as f64 / seconds;
-            self.report(&done, &figures, &held_out, rate)?;
+            self.report(&done, &figures, &held_out, took)?;
             self.job.times.append(&took.at_step(done.steps))?;
             if let Some(what) = lost {
-                let place = |path: &PathBuf| format!("; the last checkpoint is {}", path.display());
-                let what = what + &checkpoint.as_ref().map_or_else(String::new, place);
+                let place = |(_, path): &(usize, PathBuf)| {
+                    format!("; the last checkpoint is {}", path.display())
+                };
+                let what = what + &saved.as_ref().map_or_else(String::new, place);
                 return Err(Error::Diverged { step: done.steps as u64, what });
             }
-            if saves || figures.stop.is_some() || judged.keeps || judged.ended {
-                checkpoint = Some(self.save(&done, learner, state)?);
+            let late = self.job.watch.is_late();
+            let asked = self.job.control.take_save();
+            let ends = last || judged.ended || late || self.should_stop();
+            if ends || asked || judged.keeps || is_due(self.job.save_every, done.steps) {
+                let path = self.save(learner, &done)?;
+                if asked {
+                    say(format_args!("{} saved {}", self.at(done.steps), path.display()));
+                }
+                saved = Some((done.steps, path));
             }
             if let Some(error) = failed {
                 return Err(error);
             }
-            if evaluates || last {
+            let asked = self.job.control.take_sample();
+            if (evaluates || last) && self.job.samples_by_itself {
                 self.sample(done.steps, learner)?;
+            } else if asked && let Err(error) = self.sample(done.steps, learner) {
+                // Nothing that the run needs.
+                say(format_args!("no samples: {error}"));
             }
             if judged.ended || last {
+                self.held_out = held_out;
                 break;
             }
-            if let (Some(stop), Some(checkpoint)) = (figures.stop, &checkpoint) {
-                let (step, checkpoint) = (done.steps as u64, checkpoint.clone());
+            if let (true, Some((_, checkpoint))) = (late, &saved) {
                 let limit = self.job.watch.guard.max_time.clone();
-                return Err(match stop {
-                    Stop::Asked => Error::Interrupted { step, checkpoint },
-                    Stop::Late => Error::TimeOver { limit, step, checkpoint },
-                });
+                let (step, checkpoint) = (done.steps as u64, checkpoint.clone());
+                return Err(Error::TimeOver { limit, step, checkpoint });
             }
         }
-        Ok((checkpoint, done))
+        Ok((saved.map(|(_, path)| path), done))
+    }
+
+    /// Writes a checkpoint of what is done, between two steps.
+    fn save(&mut self, learner: &mut Learner<SoftLearner>, done: &Done) -> Result<PathBuf, Error> {
+        dashboard::tell(|| News::Doing(Activity::Saving));
+        // Burn's Learner shows its optimizer to `optimize` alone, which is asked for nothing else.
+        learner.model().setup.exchange().save_optimizer = true;
+        learner.optimizer_step(GradientsParams::new());
+        let state = learner.model().setup.exchange().optimizer.take();
+        let state = state.ok_or_else(|| Error::Runtime {
+            what: "the optimizer gave no state to save".to_owned(),
+        })?;
+        (self.job.save)(done, &learner.model(), state)
+    }
+
+    /// The end of a run that was asked to stop: its last finished step is on the disk.
+    fn interrupted(
+        &mut self,
+        learner: &mut Learner<SoftLearner>,
+        done: &Done,
+        saved: Option<(usize, PathBuf)>,
+    ) -> Result<Error, Error> {
+        let checkpoint = match saved {
+            Some((step, path)) if step == done.steps => path,
+            _ => self.save(learner, done)?,
+        };
+        Ok(Error::Interrupted { step: done.steps as u64, checkpoint })
+    }
+
+    /// `soft       step    10/1000 (1.0 %)`
+    fn at(&self, step: usize) -> String {
+        let Job { label, steps, .. } = &*self.job;
+        let share = 100.0 * step as f64 / *steps as f64;
+        format!("{label} step {step:>5}/{steps} ({share:.1} %)")
     }
 
     /// What is measured on held-out data before the first step, into a file of its own: the record
     /// has one object a step.
     fn report_start(&mut self, path: &Path, model: &SoftLearner) -> Result<(), Error> {
+        dashboard::tell(|| News::Doing(Activity::Evaluating));
         let figures = (self.job.evaluate)(model, 0)?;
         if figures.is_empty() {
             return Ok(());
@@ -302,36 +352,32 @@ impl Steps<'_> {
             line[*key] = (*value).into();
         }
         std::fs::write(path, format!("{line}\n")).map_err(Error::disk(path))?;
-        if self.job.print_lines {
+        if !dashboard::is_up() {
             say(format_args!("{} before training | {}", self.job.label, in_words(&figures)));
         }
         Ok(())
     }
 
-    fn save(
-        &mut self,
-        done: &Done,
-        learner: &Learner<SoftLearner>,
-        state: Option<OptimizerRecord>,
-    ) -> Result<PathBuf, Error> {
-        let state = state.ok_or_else(|| Error::Runtime {
-            what: "the optimizer gave no state to save".to_owned(),
-        })?;
-        (self.job.save)(done, &learner.model(), state)
-    }
-
     fn sample(&mut self, steps: usize, learner: &Learner<SoftLearner>) -> Result<(), Error> {
-        match &mut self.job.sample {
-            Some(sample) => sample(steps, &learner.model().valid()),
-            None => Ok(()),
-        }
+        let Some(sample) = &mut self.job.sample else {
+            say(format_args!("there is no held-out example to continue"));
+            return Ok(());
+        };
+        dashboard::tell(|| News::Doing(Activity::Sampling));
+        sample(steps, &learner.model().valid())
     }
 
-    fn stop(&self) -> Option<Stop> {
-        if STOP_REQUESTED.load(Ordering::Relaxed) || self.interrupter.should_stop() {
-            return Some(Stop::Asked);
-        }
-        self.job.watch.is_late().then_some(Stop::Late)
+    fn evaluate(
+        &mut self,
+        learner: &Learner<SoftLearner>,
+        steps: usize,
+    ) -> Result<Vec<HeldOut>, Error> {
+        dashboard::tell(|| News::Doing(Activity::Evaluating));
+        (self.job.evaluate)(&learner.model().valid(), steps)
+    }
+
+    fn should_stop(&self) -> bool {
+        self.job.control.stop_requested() || self.interrupter.should_stop()
     }
 
     /// What there is to tell of a step, counted from 0, that was not finite.
@@ -352,18 +398,23 @@ impl Steps<'_> {
     }
 
     /// One optimizer step: the gradients of its micro-batches are reduced here, and nowhere else.
+    /// None where the run was asked to stop before the last of them: what was added up is dropped,
+    /// so that a resumed run takes the whole step, as an unbroken one does.
     fn step(
         &mut self,
         learner: &mut Learner<SoftLearner>,
         step: usize,
-        saves: bool,
-    ) -> Result<StepFigures, Error> {
+    ) -> Result<Option<StepFigures>, Error> {
         let mut sums = StepItem::default();
-        let mut num_tokens = 0;
+        let (mut num_tokens, mut num_scored) = (0, 0);
         let mut reduced = GradientsAccumulator::new();
         let model = learner.model();
-        for micro_batch in self.job.feed.step(step) {
+        for (number, micro_batch) in self.job.feed.step(step).into_iter().enumerate() {
+            if number > 0 && self.should_stop() {
+                return Ok(None);
+            }
             num_tokens += micro_batch.batch.examples.iter().map(|e| e.len() as u64).sum::<u64>();
+            num_scored += micro_batch.batch.examples.iter().map(Example::num_scored).sum::<u64>();
             let output = learner.train_step(micro_batch);
             reduced.accumulate(&model, output.grads);
             add(&mut sums, output.item);
@@ -381,9 +432,6 @@ impl Steps<'_> {
         }
         let loss = sums.values.iter().find(|value| value.0 == metric_name::LOSS);
         let is_finite = loss.is_none_or(|loss| loss.1.is_finite());
-        // Asked as late as can be: this step is the last one.
-        let stop = self.stop();
-        model.setup.exchange().save_optimizer = saves || stop.is_some();
         model.setup.exchange().reset_optimizer = self.job.feed.resets_at(step);
         model.setup.exchange().hold = !is_finite;
         let setup = model.setup.clone();
@@ -400,16 +448,16 @@ impl Steps<'_> {
         }
         let learning_rate = learner.lr_current().base();
         let learned = learner.model().filters.as_ref().map(LearnableFilters::values);
-        Ok(StepFigures {
+        Ok(Some(StepFigures {
             item: sums,
             num_tokens,
+            num_scored,
             grad_norm,
             learning_rate,
             token_norms,
             learned: learned.unwrap_or_default(),
             not_finite,
-            stop,
-        })
+        }))
     }
 
     /// `metrics.jsonl`, the dashboard, and a line.
@@ -418,12 +466,11 @@ impl Steps<'_> {
         done: &Done,
         figures: &StepFigures,
         held_out: &[HeldOut],
-        rate: f64,
+        took: Took,
     ) -> Result<(), Error> {
+        self.pace.step();
+        let at = self.at(done.steps);
         let job = &mut *self.job;
-        if !job.print_lines {
-            terminal::keep_interrupt_key();
-        }
         let guidance = job.feed.guidance(done.steps - 1);
         let learning_rate = figures.learning_rate;
         let value = |name| figures.value(name);
@@ -470,25 +517,39 @@ impl Steps<'_> {
             self.warned = true;
             say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));
         }
-        let (steps, label) = (job.steps, &job.label);
-        let at = format!("{label} step {:>5}/{steps}", done.steps);
-        if job.print_lines && figures.not_finite.is_some() {
+        let steps = job.steps;
+        let seconds = (done.seconds - job.before.seconds).max(1e-9);
+        let speed = Speed {
+            step: done.steps,
+            tokens_per_second: (done.tokens - job.before.tokens) as f64 / seconds,
+            seconds: took.seconds,
+            tokens: done.tokens,
+            scored: figures.num_scored as f64 / figures.num_tokens.max(1) as f64,
+            elapsed: self.pace.elapsed(),
+            left: self.pace.left(steps - done.steps),
+            peak: dashboard::is_up().then(pace::peak_resident_bytes).flatten(),
+        };
+        let prints = !dashboard::tell(|| News::Speed(speed));
+        if figures.not_finite.is_some() {
             let skipped = done.course.skipped;
             say(format_args!("{at} | skipped: not finite, see nonfinite.jsonl ({skipped} so far)"));
-        } else if job.print_lines
-            && (done.steps.is_multiple_of(job.log_every) || done.steps == steps)
-        {
+        } else if prints && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
             say(format_args!(
                 "{at} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance \
-                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e}{} | {rate:.0} tok/s",
+                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e}{} | {:.1} ms | {:.0} \
+                 tok/s | {}, {} left",
                 value(metric_name::LOSS),
                 value(metric_name::CROSS_ENTROPY),
                 value(metric_name::ENTROPY),
                 figures.grad_norm,
-                learned::in_words(&figures.learned)
+                learned::in_words(&figures.learned),
+                took.seconds * 1e3,
+                speed.tokens_per_second,
+                pace::in_words(speed.elapsed),
+                pace::in_words(speed.left),
             ));
         }
-        if job.print_lines && !held_out.is_empty() {
+        if prints && !held_out.is_empty() {
             say(format_args!("{at} | {}", in_words(held_out)));
         }
         let mut item = figures.item.clone();

@@ -1,69 +1,64 @@
-//! The terminal while the dashboard is up.
+//! The terminal while the dashboard is up, and as it was before.
 
-#[cfg(unix)]
-mod unix {
-    use std::io::{Write, stdin, stdout};
-    use std::sync::OnceLock;
+use std::io::{self, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once};
+use std::time::Duration;
 
-    use rustix::termios::{
-        LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
-    };
+use ratatui::crossterm::cursor::{Hide, Show};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 
-    /// How the terminal was before the dashboard.
-    static BEFORE: OnceLock<Termios> = OnceLock::new();
-    /// The value that takes a key its meaning.
-    const NO_KEY: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
+/// Whether the terminal is ours.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Held while a frame is drawn: nothing may be written after the terminal was given back.
+static DRAWING: Mutex<()> = Mutex::new(());
 
-    /// Remembers how the terminal is now, for [`restore`].
-    pub fn remember() {
-        // Where the terminal cannot be asked there is nothing to restore.
-        if let Ok(modes) = tcgetattr(stdin()) {
-            let _ = BEFORE.set(modes);
-        }
-    }
-
-    /// Takes the dashboard off the terminal, for a program that ends without its help: visible
-    /// cursor, no mouse reports, the screen and the modes from before.
-    pub fn restore() {
-        if let Some(modes) = BEFORE.get() {
-            let _ = tcsetattr(stdin(), OptionalActions::Now, modes);
-            let mut out = stdout();
-            let _ = out.write_all(
-                b"\x1b[?1006l\x1b[?1015l\x1b[?1003l\x1b[?1002l\x1b[?1000l\x1b[?1049l\x1b[?25h",
-            );
-            let _ = out.flush();
-        }
-    }
-
-    /// Lets Ctrl-C interrupt the program again. The dashboard puts the terminal into raw mode, in
-    /// which Ctrl-C is a key like any other, and it does nothing with that key. Its own thread does
-    /// so some time after it was started, so this is called at every step; it costs two system
-    /// calls. The keys that suspend or kill stay without effect: both would leave the dashboard on
-    /// the terminal.
-    pub(crate) fn keep_interrupt_key() {
-        let Ok(mut modes) = tcgetattr(stdin()) else { return };
-        if !modes.local_modes.contains(LocalModes::ISIG) {
-            modes.local_modes.insert(LocalModes::ISIG);
-            modes.special_codes[SpecialCodeIndex::VSUSP] = NO_KEY;
-            modes.special_codes[SpecialCodeIndex::VQUIT] = NO_KEY;
-            let _ = tcsetattr(stdin(), OptionalActions::Now, &modes);
-        }
-    }
+/// Takes the terminal: another screen, no cursor, keys one by one and without echo.
+pub(crate) fn enter() -> io::Result<()> {
+    enable_raw_mode()?;
+    TAKEN.store(true, Ordering::SeqCst);
+    execute!(stdout(), EnterAlternateScreen, Hide).inspect_err(|_| leave())
 }
 
-#[cfg(unix)]
-pub(crate) use unix::keep_interrupt_key;
-#[cfg(unix)]
-pub use unix::{remember, restore};
+/// Gives the terminal back as it was, from whichever thread; nothing to do where it is not taken.
+pub(crate) fn leave() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    // A frame takes a few milliseconds; a thread that panicked while it drew never ends it.
+    for _ in 0..50 {
+        if DRAWING.try_lock().is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(4));
+    }
+    // A terminal that is gone has nothing to be restored.
+    let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+    let _ = disable_raw_mode();
+}
 
-/// Elsewhere the key `q` of the dashboard ends a run.
-#[cfg(not(unix))]
-pub(crate) fn keep_interrupt_key() {}
+/// Whether the terminal is taken.
+pub(crate) fn is_taken() -> bool {
+    TAKEN.load(Ordering::SeqCst)
+}
 
-/// Remembers how the terminal is now; nothing to do here.
-#[cfg(not(unix))]
-pub fn remember() {}
+/// Draws, unless the terminal was given back.
+pub(crate) fn draw<T>(frame: impl FnOnce() -> T) -> Option<T> {
+    let _drawing = DRAWING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    is_taken().then(frame)
+}
 
-/// Takes the dashboard off the terminal; nothing to do here.
-#[cfg(not(unix))]
-pub fn restore() {}
+/// From now on the terminal is given back before a panic is told, on whichever thread.
+pub(crate) fn leave_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            leave();
+            tell(panic);
+        }));
+    });
+}

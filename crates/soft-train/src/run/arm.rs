@@ -21,6 +21,7 @@ use super::{Problem, TrainOptions, best, learned, model};
 use crate::batch::Batch;
 use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, FeedKind, HeldOutMetric, RolloutKind, RolloutPlan, TaskName};
+use crate::dashboard::{self, Activity, Begun, News};
 use crate::error::Error;
 use crate::evaluate::{Asking, count_correct};
 use crate::example::{Example, checksum};
@@ -30,7 +31,7 @@ use crate::learning_rate::LearningRate;
 use crate::memory::{ADVICE, is_out_of_memory};
 use crate::metric::ScalarMetric;
 use crate::objective::{BatchLoss, Objective, StepTotals};
-use crate::renderer::{NoLog, Quiet, say};
+use crate::renderer::{NoLog, Relay, say};
 use crate::results::{ArmResult, Ending};
 use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
 use crate::run_dir::{BEFORE, EventFile, NONFINITE, RunDir};
@@ -43,6 +44,8 @@ pub(super) struct Training<'a> {
     pub(super) device: &'a Device,
     pub(super) dir: &'a RunDir,
     pub(super) arm: Arm,
+    /// Its number among those that are trained, from 1, and their count.
+    pub(super) arms: (usize, usize),
     pub(super) options: &'a TrainOptions,
     /// When the session is to end.
     pub(super) deadline: Option<Instant>,
@@ -78,11 +81,20 @@ impl Training<'_> {
                 (model, filters, None, Done::default(), None, crc)
             }
         };
+        dashboard::tell(|| {
+            News::Begun(Begun {
+                arm: self.arm.as_str().to_owned(),
+                arms: self.arms,
+                steps: config.train.steps,
+                done: before.steps,
+                clip: config.train.clip,
+            })
+        });
         let learner = SoftLearner::new(model, filters, self.setup()?);
         let has_ended = before.steps >= config.train.steps
             || early_end(&config.early_stop, &before.course).is_some();
-        let (learner, checkpoint, done) = if has_ended {
-            (learner.valid(), checkpoint, before)
+        let (learner, checkpoint, done, held_out) = if has_ended {
+            (learner.valid(), checkpoint, before, Vec::new())
         } else {
             let mut writer = CheckpointWriter::new(
                 self.dir.path(),
@@ -165,12 +177,12 @@ impl Training<'_> {
         }
     }
 
-    /// Runs the loop inside Burn's trainer, with its dashboard on a terminal.
+    /// Runs the loop inside Burn's trainer.
     fn fit(
         &self,
         learner: Learner<SoftLearner>,
         job: Job,
-    ) -> Result<(SoftLearner, Option<PathBuf>, Done), Error> {
+    ) -> Result<(SoftLearner, Option<PathBuf>, Done, Vec<HeldOut>), Error> {
         let strategy = Shared::new(SoftStrategy::new(job));
         let outcome = strategy.outcome.clone();
         let mut training = SupervisedTraining::new(
@@ -216,9 +228,7 @@ impl Training<'_> {
                 .metric_train_numeric(ScalarMetric::new(answers))
                 .metric_valid_numeric(ScalarMetric::new(answers));
         }
-        if !self.options.dashboard {
-            training = training.renderer(Box::new(Quiet));
-        }
+        training = training.renderer(Box::new(Relay::default()));
         if !self.config.eval.text.as_slice().is_empty() {
             training =
                 training.metric_valid_numeric(ScalarMetric::new(metric_name::TEXT_PERPLEXITY));
@@ -237,7 +247,12 @@ impl Training<'_> {
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome.error.take() {
             Some(error) => Err(error),
-            None => Ok((result.model, outcome.checkpoint.take(), outcome.done.clone())),
+            None => Ok((
+                result.model,
+                outcome.checkpoint.take(),
+                outcome.done.clone(),
+                std::mem::take(&mut outcome.held_out),
+            )),
         }
     }
 
@@ -264,7 +279,8 @@ impl Training<'_> {
             eval_every: config.eval.every,
             log_every: config.log.every,
             watch: self.watch()?,
-            print_lines: !self.options.dashboard,
+            control: self.options.control.clone(),
+            samples_by_itself: config.eval.samples > 0,
             label: format!("{:<10}", self.arm.as_str()),
             metrics: self.dir.metrics()?,
             times: self.dir.times()?,
@@ -309,7 +325,11 @@ impl Training<'_> {
 
     /// Prompts to continue while training, of the first held-out examples.
     fn samples(&self, writer: &CheckpointWriter) -> Result<Option<Samples>, Error> {
-        let count = self.config.eval.samples;
+        let count = match self.config.eval.samples {
+            // A key may ask for some.
+            0 if self.options.dashboard => ASKED_SAMPLES,
+            count => count,
+        };
         if count == 0 {
             return Ok(None);
         }
@@ -320,6 +340,9 @@ impl Training<'_> {
             }
             Problem::Examples { valid, .. } => limited(valid, count).to_vec(),
         };
+        if examples.is_empty() {
+            return Ok(None);
+        }
         let tokenizer = writer.tokenizer()?;
         Samples::new(self.config, &writer.soft_configs, &examples, tokenizer, self.dir).map(Some)
     }
@@ -401,10 +424,16 @@ impl Training<'_> {
         learner: &SoftLearner,
         checkpoint: PathBuf,
         done: &Done,
+        held_out: Vec<HeldOut>,
     ) -> Result<Vec<ArmResult>, Error> {
         let model = &learner.model;
+        dashboard::tell(|| News::Doing(Activity::Evaluating));
         let Problem::Mnns(task) = self.problem else {
-            for HeldOut { key, value, .. } in (self.evaluation()?)(learner, done.steps)? {
+            let held_out = match held_out.is_empty() {
+                true => (self.evaluation()?)(learner, done.steps)?,
+                false => held_out,
+            };
+            for HeldOut { key, value, .. } in held_out {
                 say(format_args!("{key} {value:.4}"));
             }
             say(format_args!("checkpoint: {}", checkpoint.display()));
@@ -418,12 +447,16 @@ impl Training<'_> {
         }
         let shape = model.config();
         let result = |arm| -> Result<ArmResult, Error> {
-            let correct = count_correct(
-                model,
-                task,
-                problems,
-                &self.asking(arm, done.steps, learner.filters.as_ref())?,
-            )?;
+            // The arm that was trained may have been asked after its last step already.
+            let known = held_out.iter().filter(|_| arm == self.arm);
+            let correct = match known.map(|held_out| held_out.value * problems.len() as f64).next()
+            {
+                Some(correct) => correct.round() as u64,
+                None => {
+                    let asking = self.asking(arm, done.steps, learner.filters.as_ref())?;
+                    count_correct(model, task, problems, &asking)?
+                }
+            };
             let mut result = ArmResult::new(arm, correct, problems.len() as u64);
             result.steps = done.steps as u64;
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
@@ -449,6 +482,9 @@ impl Training<'_> {
 fn limited<T>(all: &[T], limit: usize) -> &[T] {
     if limit == 0 { all } else { &all[..limit.min(all.len())] }
 }
+
+/// Prompts that are continued on request where `eval.samples` is 0.
+const ASKED_SAMPLES: usize = 2;
 
 /// Rows of one batch of held-out examples.
 const VALID_BATCH: usize = 16;

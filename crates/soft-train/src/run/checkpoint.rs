@@ -22,6 +22,7 @@ use crate::config::{Arm, Config};
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::learner::{SoftLearner, trainable_parameters};
+use crate::renderer::warn;
 use crate::strategy::Done;
 
 /// File of the optimizer's state, in Burn's own format.
@@ -215,7 +216,7 @@ pub(super) fn restore(
         Resume::Auto | Resume::From(_) => {
             let newest = newest_valid(run_dir)?;
             for warning in &newest.warnings {
-                eprintln!("warning: {warning}");
+                warn(warning);
             }
             match newest.checkpoint {
                 Some(Checkpoint { path, .. }) => path,

@@ -8,11 +8,12 @@ use soft_model::{Tokenizer, embedding_norms};
 use super::learned;
 use crate::comparison::Extractor;
 use crate::config::{Config, Curriculum, Loader};
+use crate::dashboard::{self, News, Sample};
 use crate::decoding::Decoding;
 use crate::error::Error;
 use crate::example::Example;
 use crate::learner::SoftLearner;
-use crate::run_dir::{JsonlWriter, RunDir, TRACES, replace_file};
+use crate::run_dir::{JsonlWriter, RunDir, SAMPLES, TRACES, replace_file};
 use crate::trace::{Context, Row};
 
 /// Prompts that are continued as generation would from a checkpoint.
@@ -24,8 +25,9 @@ pub(super) struct Samples {
     curriculum: Curriculum,
     tokenizer: Option<Tokenizer>,
     extractor: Extractor,
-    record: JsonlWriter,
-    traces: PathBuf,
+    /// Opened at the first sample that nobody planned.
+    record: Option<JsonlWriter>,
+    folder: PathBuf,
 }
 
 #[derive(Debug)]
@@ -68,8 +70,8 @@ impl Samples {
             stages: soft_configs.iter().map(loaded).collect::<Result<_, _>>()?,
             curriculum: config.curriculum.clone(),
             extractor: Extractor::new(&config.eval)?,
-            record: dir.samples()?,
-            traces: dir.path().join(TRACES),
+            record: (config.eval.samples > 0).then(|| dir.samples()).transpose()?,
+            folder: dir.path().to_owned(),
             tokenizer,
         })
     }
@@ -92,6 +94,10 @@ impl Samples {
         let made = decoding.run(model, &ids, 0, &mut |_, _, _| {})?;
         let mut context = Context::new(config, None, embedding_norms(model));
         let mut traces = String::new();
+        let record = match &mut self.record {
+            Some(record) => record,
+            none => none.insert(JsonlWriter::append_to(&self.folder.join(SAMPLES))?),
+        };
         for (number, (prompt, made)) in self.prompts.iter().zip(&made).enumerate() {
             let generation = &made.rows[0];
             let row = Row {
@@ -102,7 +108,7 @@ impl Samples {
             };
             context.name = Some(format!("Sample {} after step {step}", number + 1));
             let text = row.text();
-            let judged = self.judged(prompt, text.as_deref());
+            let judged = judged(&self.extractor, prompt, text.as_deref());
             let mut line = json!({
                 "step": step,
                 "sample": number + 1,
@@ -117,20 +123,30 @@ impl Samples {
                 line[*key] = value.clone();
                 trace[*key] = value.clone();
             }
-            self.record.append(&line)?;
+            dashboard::tell(|| {
+                let sample = Sample::new(step, number + 1, &row);
+                let expected = prompt.expected.clone();
+                let correct = line["correct"].as_bool();
+                News::Sample(Box::new(Sample { expected, correct, ..sample }))
+            });
+            record.append(&line)?;
             traces.push_str(&format!("{trace}\n"));
         }
-        replace_file(&self.traces, traces.as_bytes())
+        replace_file(&self.folder.join(TRACES), traces.as_bytes())
     }
+}
 
-    /// The answer in a text and whether it is the one expected, where the example has one.
-    fn judged(&self, prompt: &Prompt, text: Option<&str>) -> Vec<(&'static str, Value)> {
-        let Some(expected) = prompt.expected.as_deref().filter(|_| prompt.has_answer) else {
-            return Vec::new();
-        };
-        let expected = self.extractor.expected(expected);
-        let answer = text.and_then(|text| self.extractor.extract(text));
-        let correct = answer.as_ref().is_some_and(|answer| self.extractor.same(answer, &expected));
-        vec![("answer", json!(answer)), ("correct", json!(correct))]
-    }
+/// The answer in a text and whether it is the one expected, where the example has one.
+fn judged(
+    extractor: &Extractor,
+    prompt: &Prompt,
+    text: Option<&str>,
+) -> Vec<(&'static str, Value)> {
+    let Some(expected) = prompt.expected.as_deref().filter(|_| prompt.has_answer) else {
+        return Vec::new();
+    };
+    let expected = extractor.expected(expected);
+    let answer = text.and_then(|text| extractor.extract(text));
+    let correct = answer.as_ref().is_some_and(|answer| extractor.same(answer, &expected));
+    vec![("answer", json!(answer)), ("correct", json!(correct))]
 }

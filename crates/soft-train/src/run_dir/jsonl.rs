@@ -64,14 +64,15 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Value>, Error> {
     Ok(read_lines(path)?.into_iter().map(|(_, record)| record).collect())
 }
 
-/// Rewrites a record without the objects after `step`; the lines that stay keep their bytes.
+/// Rewrites a record without the objects after `step`, and at step 0 without any that has one; the
+/// lines that stay keep their bytes.
 pub(super) fn truncate_after(path: &Path, step: u64) -> Result<(), Error> {
     if !path.exists() {
         return Ok(());
     }
     let mut text = Vec::new();
     for (line, record) in read_lines(path)? {
-        if record["step"].as_f64().is_none_or(|at| at <= step as f64) {
+        if record["step"].as_f64().is_none_or(|at| step > 0 && at <= step as f64) {
             text.extend(line);
             text.push(b'\n');
         }
