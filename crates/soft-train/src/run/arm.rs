@@ -122,7 +122,7 @@ impl Training<'_> {
         for line in best::lines(&ending, config.train.steps) {
             say(format_args!("{line}"));
         }
-        Ok((self.results(&learner, checkpoint.unwrap_or_default(), &done)?, ending))
+        Ok((self.results(&learner, checkpoint.unwrap_or_default(), &done, held_out)?, ending))
     }
 
     /// What a run goes on from, and as how fast a learner.
