@@ -103,7 +103,7 @@ impl ChatTemplate {
         let limit = MAX_OUTPUT_BYTES.max(OUTPUT_PER_BYTE.saturating_mul(bytes));
         let mut out = Capped { text: Vec::new(), limit };
         template.render_captured_to(Value::from_pairs(variables), &mut out).map_err(failed)?;
-        String::from_utf8(out.text).map_err(|error| Error::ChatTemplate(error.to_string()))
+        String::from_utf8(out.text).map_err(|error| Error::chat_template(error.to_string()))
     }
 }
 
@@ -114,7 +114,7 @@ fn failed(error: minijinja::Error) -> Error {
         text.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    Error::ChatTemplate(text)
+    Error::chat_template(text)
 }
 
 /// The tags that mark an assistant's words for training; here they only group.

@@ -83,6 +83,7 @@ mod tests {
     use std::sync::Arc;
 
     use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
@@ -120,6 +121,60 @@ mod tests {
         let row = reader.get_row_iter(None).unwrap().next().unwrap().unwrap();
         let expected = serde_json::json!({"messages": [{"role": "user", "content": "hi"}]});
         assert_eq!(Value::from(object(&row)), expected);
+    }
+
+    /// The file with another size in its footer, to which its only column says that it unpacks.
+    fn announce(path: &Path, bytes: i64) {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&File::open(path).unwrap());
+        let metadata = metadata.unwrap();
+        let group = metadata.row_group(0).clone();
+        let column = group.column(0).clone().into_builder();
+        let column = column.set_total_uncompressed_size(bytes).build().unwrap();
+        let group = group.into_builder().set_column_metadata(vec![column]).build().unwrap();
+        let metadata = metadata.into_builder().set_row_groups(vec![group]).build();
+        let mut file = fs::read(path).unwrap();
+        let (_, end) = file.split_at(file.len() - 8);
+        let footer = u32::from_le_bytes(end[..4].try_into().unwrap()) as usize;
+        file.truncate(file.len() - 8 - footer);
+        ParquetMetaDataWriter::new(&mut file, &metadata).finish().unwrap();
+        fs::write(path, file).unwrap();
+    }
+
+    #[test]
+    fn t33_a_column_that_would_unpack_to_gigabytes_is_refused_before_it_is_read() {
+        let column = "message m { optional binary text (UTF8); }";
+        for bytes in [MAX_COLUMN_BYTES + 1, i64::MAX, -1] {
+            let (_folder, path) = write(column, &["a"], (1, 0));
+            announce(&path, MAX_COLUMN_BYTES);
+            // It needs a tokenizer, which is to say that the file itself is read.
+            assert_eq!(Reader::default().scan(&path).unwrap_err().exit_code(), 2);
+            announce(&path, bytes);
+            let error = Reader::default().scan(&path).unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            let text = error.to_string();
+            let expected =
+                format!("column text of a row group says that it unpacks to {bytes} bytes");
+            assert!(text.contains(&expected) && text.contains("at most 1073741824"), "{text}");
+        }
+    }
+
+    #[test]
+    fn t33_a_file_cut_or_changed_at_any_byte_is_an_error_or_read_and_never_a_panic() {
+        let (_folder, path) = write("message m { optional binary ids (UTF8); }", &["a"], (1, 0));
+        let whole = fs::read(&path).unwrap();
+        let scan = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            Reader::default().scan(&path)
+        };
+        for at in 0..whole.len() {
+            let error = scan(&whole[..at]).unwrap_err();
+            assert_eq!(error.exit_code(), 3, "cut at {at}: {error}");
+            let mut changed = whole.clone();
+            changed[at] ^= 0x55;
+            if let Err(error) = scan(&changed) {
+                assert!(matches!(error.exit_code(), 2 | 3), "changed at {at}: {error}");
+            }
+        }
     }
 
     #[test]
