@@ -1,9 +1,9 @@
 //! A training that is killed again and again, and goes on each time, ends as one that was not.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,9 @@ pub fn soak(program: &Path, kills: usize, seed: u64, mut say: impl FnMut(&str)) 
         soaked.kills[usize::from(!early)] += 1;
         let found = Remains::of(&runs.path("killed"));
         soaked.in_a_save += usize::from(found.litter);
-        soaked.redone += found.recorded.saturating_sub(found.saved);
+        let Remains { recorded, saved, .. } = found;
+        assert!(recorded >= saved, "step {saved} is saved, and {recorded} steps are on record");
+        soaked.redone += recorded - saved;
         say(&format!(
             "kill {}: {:.1} ms after its {}; {} steps on record, {} saved{}",
             kill + 1,
@@ -148,22 +150,36 @@ fn whole_run(runs: &Runs, program: &Path, steps: usize) -> Pace {
     Pace { start, step: (started.elapsed() - start) / steps as u32 }
 }
 
-/// A child that trains; none outlives this.
-struct Process(Child);
+/// A child that trains, and what it says; none outlives this.
+struct Process {
+    child: Child,
+    said: PathBuf,
+}
 
 impl Process {
     fn start(runs: &Runs, program: &Path, name: &str, steps: usize) -> Self {
+        let said = runs.path("said.txt");
+        let file = File::create(&said).expect("written");
         let mut command = Command::new(program);
         command.arg(CHILD).arg(runs.path("")).args([name, &steps.to_string()]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self(child.unwrap_or_else(|error| panic!("{}: {error}", program.display())))
+        let child = command.stdout(Stdio::null()).stderr(file).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Self { child, said }
+    }
+
+    fn check(&self, status: Option<ExitStatus>) {
+        if let Some(status) = status.filter(|status| !status.success()) {
+            let said = fs::read_to_string(&self.said).unwrap_or_default();
+            panic!("the training failed ({status}): {said}");
+        }
     }
 
     /// Waits for something to come true; false if the process ended first.
     fn until(&mut self, true_now: impl Fn() -> bool) -> bool {
         while !true_now() {
-            if let Some(status) = self.0.try_wait().expect("a child of ours") {
-                assert!(status.success(), "the training failed: {status}");
+            let status = self.child.try_wait().expect("a child of ours");
+            self.check(status);
+            if status.is_some() {
                 return false;
             }
             sleep(Duration::from_millis(1));
@@ -173,23 +189,23 @@ impl Process {
 
     /// Kills it at once; true if it was over by then.
     fn kill(&mut self) -> bool {
-        let status = self.0.try_wait().expect("a child of ours");
-        assert!(status.is_none_or(|status| status.success()), "the training failed: {status:?}");
+        let status = self.child.try_wait().expect("a child of ours");
+        self.check(status);
         // Not a signal that it could answer.
-        self.0.kill().expect("killed");
-        self.0.wait().expect("reaped").success()
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped").success()
     }
 
     fn finish(mut self) {
-        let status = self.0.wait().expect("a child of ours");
-        assert!(status.success(), "the training failed: {status}");
+        let status = self.child.wait().expect("a child of ours");
+        self.check(Some(status));
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -206,9 +206,12 @@ pub fn train(
         // A run that goes on has passed this when it began.
         check_patterns(config, &problem, device)?;
     }
+    // Before the lock: it starts a program, which for a moment holds what this one has open, and
+    // would keep the lock of a run that is killed meanwhile.
+    let environment = Environment::capture(format!("{device:?}"), config.run.seed);
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
-    run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;
+    run_dir.write_environment(&environment)?;
 
     let mut results = Results::default();
     let trained = config.eval.arms.iter().copied().filter(|&arm| arm != Arm::SoftFedHard);

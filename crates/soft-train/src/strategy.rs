@@ -205,14 +205,6 @@ impl Steps<'_> {
             let (saves, stopping) = (figures.saves, figures.stopping);
             done.tokens += figures.num_tokens;
             done.seconds += took.seconds;
-            // Saved before anything else that may fail or take long.
-            if saves {
-                let state = learner.model().setup.exchange().optimizer.take();
-                let state = state.ok_or_else(|| Error::Runtime {
-                    what: "the optimizer gave no state to save".to_owned(),
-                })?;
-                checkpoint = Some((self.job.save)(&done, &learner.model(), state)?);
-            }
             let evaluates = is_due(self.job.eval_every, done.steps);
             if evaluates || last {
                 self.sample(done.steps, learner)?;
@@ -225,6 +217,16 @@ impl Steps<'_> {
             let rate = (done.tokens - before.tokens) as f64 / seconds;
             self.report(&done, &figures, &held_out, rate)?;
             self.job.times.append(&took.at_step(done.steps))?;
+            // Not before the record of the step: a run that goes on from here does not make it again.
+            if saves {
+                self.job.metrics.sync()?;
+                self.job.times.sync()?;
+                let state = learner.model().setup.exchange().optimizer.take();
+                let state = state.ok_or_else(|| Error::Runtime {
+                    what: "the optimizer gave no state to save".to_owned(),
+                })?;
+                checkpoint = Some((self.job.save)(&done, &learner.model(), state)?);
+            }
             if let (true, Some(checkpoint)) = (stopping && !last, &checkpoint) {
                 let checkpoint = checkpoint.clone();
                 return Err(Error::Interrupted { step: done.steps as u64, checkpoint });

@@ -6,6 +6,7 @@
 //! for here first, and a panic that is left is caught.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::catch_unwind;
 use std::path::Path;
 
@@ -25,7 +26,6 @@ pub(super) fn load(bytes: &[u8], path: &Path) -> Result<(tokenizers::Tokenizer, 
     let json: Value = serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
     check_merges(&json["model"]).map_err(fail)?;
     check_truncation(&json["truncation"]).map_err(fail)?;
-    let put_around = put_around(&json["post_processor"]).map_err(fail)?;
     let byte_level = names_byte_level(&json["decoder"]);
     let loaded = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
     let mut tokenizer = match loaded {
@@ -36,12 +36,9 @@ pub(super) fn load(bytes: &[u8], path: &Path) -> Result<(tokenizers::Tokenizer, 
     tokenizer.with_truncation(None).map_err(|error| fail(error.to_string()))?;
     tokenizer.with_padding(None);
     check_added(&json["added_tokens"], &tokenizer).map_err(fail)?;
-    match put_around.iter().find(|&&id| tokenizer.id_to_token(id).is_none()) {
-        Some(id) => {
-            Err(fail(format!("post_processor puts id {id} around a text: no token has it")))
-        }
-        None => Ok((tokenizer, byte_level)),
-    }
+    check_ids(&tokenizer).map_err(fail)?;
+    check_put_around(&tokenizer).map_err(fail)?;
+    Ok((tokenizer, byte_level))
 }
 
 /// What a caught panic said.
@@ -108,6 +105,30 @@ fn check_added(added: &Value, tokenizer: &tokenizers::Tokenizer) -> Result<(), S
         }
     }
     Ok(())
+}
+
+/// Of two tokens with one id the library forgets one when it is saved, and in one of its maps.
+fn check_ids(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
+    let vocab = tokenizer.get_vocab(true);
+    let mut by_id = HashMap::with_capacity(vocab.len());
+    for (token, id) in &vocab {
+        if let Some(other) = by_id.insert(id, token) {
+            let (first, second) = (token.min(other), token.max(other));
+            return Err(format!("tokens {first:?} and {second:?} have both id {id}"));
+        }
+    }
+    Ok(())
+}
+
+/// What is put before and after a text has to be there. The library's own reading of the file is
+/// looked at: it takes a part without a known `type` for whatever its other fields fit.
+fn check_put_around(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
+    let processor = serde_json::to_value(tokenizer.get_post_processor());
+    let ids = put_around(&processor.map_err(|error| error.to_string())?)?;
+    match ids.iter().find(|&&id| tokenizer.id_to_token(id).is_none()) {
+        Some(id) => Err(format!("post_processor puts id {id} around a text: no token has it")),
+        None => Ok(()),
+    }
 }
 
 /// The ids that a post-processor puts before and after a text.

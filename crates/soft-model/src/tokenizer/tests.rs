@@ -139,6 +139,12 @@ fn t22_an_added_token_that_clashes_with_another_is_refused() {
 }
 
 #[test]
+fn t22_two_tokens_of_one_id_are_refused() {
+    let error = refused(&bpe(json!({"a": 0, "b": 1, "ab": 0}), json!([["a", "b"]])));
+    assert!(error.ends_with("tokens \"a\" and \"ab\" have both id 0"), "{error}");
+}
+
+#[test]
 fn t22_what_is_put_around_a_text_is_there() {
     let around = |special: Value, name: &str, sequence: &str| {
         let mut json = small();
@@ -158,7 +164,11 @@ fn t22_what_is_put_around_a_text_is_there() {
     let tokenizer = load(&around(start.clone(), "<s>", "A")).unwrap();
     assert_eq!(tokenizer.encode("ab", true).unwrap(), [3, 2]);
     assert!(refused(&around(start.clone(), "<t>", "A")).contains("single has \"<t>\""));
-    assert!(refused(&around(start, "<s>", "B")).contains("a second text"));
+    assert!(refused(&around(start.clone(), "<s>", "B")).contains("a second text"));
+    // The library knows it by its other fields.
+    let mut untyped = around(start, "<t>", "A");
+    untyped["post_processor"]["type"] = json!("?");
+    assert!(refused(&untyped).contains("single has \"<t>\""));
     let outside = json!({"id": "<s>", "ids": [3, 9], "tokens": ["<s>", "<t>"]});
     assert!(refused(&around(outside, "<s>", "A")).contains("puts id 9 around a text"));
     let mut nested = small();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
@@ -24,6 +25,7 @@ impl Reader<'_> {
         };
         let broken = |error: ParquetError| unreadable(error.to_string());
         let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+        let file_len = file.metadata().map_err(|error| unreadable(error.to_string()))?.len();
         let reader = SerializedFileReader::new(file).map_err(broken)?;
         for group in reader.metadata().row_groups() {
             for column in group.columns() {
@@ -37,6 +39,7 @@ impl Reader<'_> {
                 }
             }
         }
+        check_places(reader.metadata(), file_len).map_err(unreadable)?;
         let mut scan = Scan::new(path, self.format);
         for (row, number) in reader.get_row_iter(None).map_err(broken)?.zip(1..) {
             let object = Object::from_row(object(&row.map_err(broken)?));
@@ -45,6 +48,24 @@ impl Reader<'_> {
         }
         Ok(scan)
     }
+}
+
+/// Every column lies in the file: the library panics at a place below 0.
+fn check_places(metadata: &ParquetMetaData, file_len: u64) -> Result<(), String> {
+    for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let begin = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let end =
+            begin.checked_add(column.compressed_size()).and_then(|end| u64::try_from(end).ok());
+        if begin < 0 || column.compressed_size() < 0 || end.is_none_or(|end| end > file_len) {
+            return Err(format!(
+                "column {} says that it has {} bytes at byte {begin}, the file has {file_len}: it is \
+                 truncated or corrupt",
+                column.column_path(),
+                column.compressed_size()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A row as a JSON object; empty cells are left out.
@@ -153,7 +174,7 @@ mod tests {
             assert_eq!(error.exit_code(), 3);
             let text = error.to_string();
             let expected =
-                format!("column text of a row group says that it unpacks to {bytes} bytes");
+                format!("column \"text\" of a row group says that it unpacks to {bytes} bytes");
             assert!(text.contains(&expected) && text.contains("at most 1073741824"), "{text}");
         }
     }
@@ -169,10 +190,12 @@ mod tests {
         for at in 0..whole.len() {
             let error = scan(&whole[..at]).unwrap_err();
             assert_eq!(error.exit_code(), 3, "cut at {at}: {error}");
-            let mut changed = whole.clone();
-            changed[at] ^= 0x55;
-            if let Err(error) = scan(&changed) {
-                assert!(matches!(error.exit_code(), 2 | 3), "changed at {at}: {error}");
+            for change in [0x01, 0x55, 0x80, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] ^= change;
+                if let Err(error) = scan(&changed) {
+                    assert!(matches!(error.exit_code(), 2 | 3), "changed at {at}: {error}");
+                }
             }
         }
     }
