@@ -1,6 +1,7 @@
 //! Data files in Apache Parquet: a row is an object whose keys are the columns.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::errors::ParquetError;
@@ -26,7 +27,8 @@ impl Reader<'_> {
         let broken = |error: ParquetError| unreadable(error.to_string());
         let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
         let file_len = file.metadata().map_err(|error| unreadable(error.to_string()))?.len();
-        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let reader = guarded(|| SerializedFileReader::new(file)).and_then(|reader| reader);
+        let reader = reader.map_err(broken)?;
         for group in reader.metadata().row_groups() {
             for column in group.columns() {
                 let bytes = column.uncompressed_size();
@@ -41,13 +43,23 @@ impl Reader<'_> {
         }
         check_places(reader.metadata(), file_len).map_err(unreadable)?;
         let mut scan = Scan::new(path, self.format);
-        for (row, number) in reader.get_row_iter(None).map_err(broken)?.zip(1..) {
+        let rows = guarded(|| reader.get_row_iter(None)).and_then(|rows| rows);
+        let mut rows = rows.map_err(broken)?;
+        for number in 1.. {
+            let Some(row) = guarded(|| rows.next()).map_err(broken)? else { break };
             let object = Object::from_row(object(&row.map_err(broken)?));
             let (column, read) = self.example_of(&object, &mut scan.format)?;
             scan.add(number, column, read, self.limits, self.long);
         }
         Ok(scan)
     }
+}
+
+/// The library panics on some pages that contradict one another, as it does on places below 0.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, ParquetError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+        ParquetError::General("its parts contradict one another: it is damaged".into())
+    })
 }
 
 /// Every column lies in the file: the library panics at a place below 0.
