@@ -43,15 +43,19 @@ fn check_code<'a>(code: &'a str, end: &str) -> Result<&'a str, ()> {
         if let Some(after) = rest.strip_prefix("**") {
             (rest, before) = (after, Operand::Other);
         } else if let Some(after) = rest.strip_prefix('*') {
-            let (operand, _) = operand(after.trim_start());
-            match (before, operand) {
-                (Operand::Number(_), Operand::Number(_)) => {}
+            let (by, after) = operand(after.trim_start());
+            // What it makes stands before the next.
+            before = match (before, by) {
+                (Operand::Number(a), Operand::Number(b)) => Operand::Number(a.saturating_mul(b)),
                 (Operand::Text, Operand::Number(n)) | (Operand::Number(n), Operand::Text)
-                    if n <= MOST => {}
-                (Operand::Text, Operand::Other) | (Operand::Other, Operand::Text) => {}
+                    if n <= MOST =>
+                {
+                    Operand::Other
+                }
+                (Operand::Text, Operand::Other) | (Operand::Other, Operand::Text) => Operand::Other,
                 _ => return Err(()),
-            }
-            (rest, before) = (after, Operand::Other);
+            };
+            rest = after;
         } else if first.is_alphanumeric() || matches!(first, '_' | '\'' | '"') {
             (before, rest) = operand(rest);
         } else {
@@ -102,6 +106,7 @@ mod tests {
             "\n\n{{ a['x'] * 9 }}",
             "{{ 'a' * 10001 }}",
             "{{ 'a' * 9999 * 9999 }}",
+            "{{ 9999 * 9999 * 'a' }}",
             "{{ 99999999999999999999 * 'a' }}",
             "{{ ('a') * 9 }}",
             "{{ '}}' }}{{ x * y }}",
