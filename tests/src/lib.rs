@@ -1,8 +1,11 @@
 //! What the cross-crate tests and benchmarks share: tiny real models, batches, oracles.
 
+mod allocator;
 pub mod bench;
+pub mod fuzz;
 pub mod nudge;
 pub mod runs;
+pub mod soak;
 pub mod steps;
 pub mod study;
 pub mod text;
@@ -16,7 +19,7 @@ use soft_train::example::{Example, Truth};
 
 /// Compared with the system's allocator, large tensors are not mapped and unmapped each time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// The device the tests run on: `SOFT_DEVICE`, else the CPU backend.
 ///

@@ -30,19 +30,28 @@ lr = 1e-2
 every = 1000
 "#;
 
-/// A folder for runs, deleted at the end.
+/// A folder for runs, deleted at the end where it is our own.
 #[derive(Debug)]
-pub struct Runs(TempDir);
+pub struct Runs {
+    folder: PathBuf,
+    _own: Option<TempDir>,
+}
 
 impl Runs {
     /// A new folder.
     pub fn temporary() -> Self {
-        Self(TempDir::new().expect("a temporary folder"))
+        let own = TempDir::new().expect("a temporary folder");
+        Self { folder: own.path().to_owned(), _own: Some(own) }
+    }
+
+    /// A folder that is there, and stays.
+    pub fn within(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), _own: None }
     }
 
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.join(name)
     }
 
     /// Trains the tiny task under the run name `name`, with settings over it.
@@ -69,7 +78,7 @@ impl Runs {
         settings: &[String],
         options: &TrainOptions,
     ) -> Result<Trained, Error> {
-        let own = [format!("run.dir={:?}", self.0.path()), format!("run.name={name:?}")];
+        let own = [format!("run.dir={:?}", self.folder), format!("run.name={name:?}")];
         let loader = Loader::new().text("tiny", TINY).overrides(own).overrides(settings);
         train(&loader.load()?, &device(), options)
     }

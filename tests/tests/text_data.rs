@@ -478,6 +478,30 @@ fn t32_what_is_too_long_is_refused_cut_or_dropped_and_counted() {
 }
 
 #[test]
+fn t32_a_line_over_50_mib_is_refused_and_the_next_is_read() {
+    let setup = Setup::new(None, &[]);
+    let long = |len: usize| [&vec![b' '; len][..], b"{\"text\":\"ab\"}\n"].concat();
+    let most = (50 << 20) - long(0).len();
+    let bytes = [long(most), long(most + 1), long(0)].concat();
+    let scan = setup.scan(&bytes).expect("readable");
+    assert_eq!((scan.examples.len(), scan.bad_count), (2, 1));
+    assert_eq!(scan.lines, [1, 3]);
+    let report = scan.bad_report();
+    assert!(report.contains("data.jsonl:2:1: the line is longer than 52428800 bytes"), "{report}");
+}
+
+#[test]
+fn t26_what_a_line_says_at_length_is_repeated_in_part() {
+    let setup = Setup::new(None, &[]);
+    let keys: Vec<String> = (0..5000).map(|i| format!("\"key{i}\": 1")).collect();
+    let line = format!("{{{}}}\n", keys.join(", "));
+    let scan = setup.scan(line.repeat(9).as_bytes()).expect("readable");
+    assert_eq!(scan.bad_count, 9);
+    let report = scan.bad_report();
+    assert!(report.len() < 4096 && report.contains("bytes in all"), "{report}");
+}
+
+#[test]
 fn t32_bad_lines_can_be_skipped_and_are_listed() {
     let text = "{\"text\":\"ab\"}\n".to_string() + &"{\"text\":1}\n".repeat(7);
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -74,7 +74,7 @@ fn write_model(folder: &Path, special: &[&str]) {
 }
 
 #[test]
-fn a_text_task_trains_validates_and_goes_on_only_with_its_tokenizer() {
+fn t34_a_text_task_trains_validates_and_goes_on_only_with_its_tokenizer() {
     let runs = Runs::temporary();
     let model = runs.path("model");
     write_model(&model, &SPECIAL);
@@ -104,6 +104,18 @@ fn a_text_task_trains_validates_and_goes_on_only_with_its_tokenizer() {
     let error = runs.error("run", &more, Resume::Auto);
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("the training data is not that"), "{error}");
+    // Other numbers of tokens that the data does not have, and one token less.
+    let mut other = SPECIAL;
+    other.swap(9, 10);
+    for (special, token) in [(&other[..], "<end_of_turn>"), (&SPECIAL[..10], "<end_of_turn>")] {
+        write_model(&runs.path("model"), special);
+        let error = runs.error("run", &more, Resume::Auto);
+        assert_eq!(error.exit_code(), 4, "{error}");
+        let expected = format!(
+            "its tokenizer is not that of `model.path`, which has another id or none for {token:?}"
+        );
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
     write_model(&runs.path("model"), &SPECIAL);
     runs.resumed("run", &more, Resume::Auto);
 }

@@ -6,9 +6,11 @@ mod bench;
 mod ci;
 mod examples;
 mod fetch;
+mod fuzz;
 mod matrix;
 mod process;
 mod reliability;
+mod soak;
 mod study;
 mod test;
 mod tidy;
@@ -26,6 +28,9 @@ cargo xtask VERB
   study [PARTS..]            the measurements of docs/temperature-and-filters.md
   matrix [LANES..]           the same tests on flex, ndarray, wgpu, cuda, vulkan
          [--require LANE]    a skip of LANE is a failure
+  fuzz [TARGETS..]           feed files from strangers to what reads them (nightly toolchain)
+       [--seconds N] [--keep]  of each target; put what was found into fuzz/corpus
+  soak [--kills N] [--seed N]  kill a training again and again; it must end as one that was not
   fetch [smollm2]            put a small real model where SOFT_MODELS looks
   tidy                       house rules: crate directions, file headers, names, sizes
   ci                         fmt, tidy, clippy, test, doc, examples, matrix: what `.ci/run` runs";
@@ -42,6 +47,8 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "study" => study::run(rest),
         "matrix" => matrix::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "soak" => soak::run(rest),
         "fetch" => fetch::run(rest),
         "tidy" => tidy::run(),
         "ci" => ci::run(),

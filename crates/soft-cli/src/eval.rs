@@ -58,9 +58,11 @@ pub(crate) fn run(arguments: &Eval, global: &Global) -> Result<(), Failure> {
         return out.flush();
     }
     let resume = if arguments.resume == "auto" { Resume::Auto } else { Resume::Never };
-    let dir = open_evaluation(config, &resume)?;
     let model = load(&files, &resolved)?;
-    dir.write_environment(&Environment::capture(format!("{:?}", model.device()), config.run.seed))?;
+    // Before the lock, as in a training.
+    let environment = Environment::capture(format!("{:?}", model.device()), config.run.seed);
+    let dir = open_evaluation(config, &resume)?;
+    dir.write_environment(&environment)?;
     let comparison = Comparison {
         config,
         arms: &arms,

@@ -7,14 +7,15 @@ use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
-use minijinja::{Environment, ErrorKind, Value};
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Environment, ErrorKind, State, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::chat_template::python::{json_dumps, strftime};
 
 mod python;
+mod repeats;
 #[cfg(test)]
 mod tests;
 
@@ -57,19 +58,18 @@ impl ChatTemplate {
     /// Parses a template; `tokens` are variables such as `("bos_token", "<s>")`.
     ///
     /// # Errors
-    /// [`Error::ChatTemplate`] with the line of the mistake.
+    /// [`Error::ChatTemplate`] with the line of the mistake, or of a repetition that could fill the
+    /// memory.
     pub fn new<N: Into<String>, T: Into<String>>(
         source: &str,
         tokens: impl IntoIterator<Item = (N, T)>,
     ) -> Result<Self, Error> {
+        repeats::check(source).map_err(Error::chat_template)?;
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(failed)?);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", to_json);
         environment.add_filter("fromjson", from_json);
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
         let tokens = tokens.into_iter().map(|(name, token)| (name.into(), token.into())).collect();
@@ -99,12 +99,65 @@ impl ChatTemplate {
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + FUEL_PER_BYTE * bytes as u64;
         environment.set_fuel(Some(fuel));
-        let template = environment.get_template(NAME).map_err(failed)?;
         let limit = MAX_OUTPUT_BYTES.max(OUTPUT_PER_BYTE.saturating_mul(bytes));
+        measure(&mut environment, limit);
+        let template = environment.get_template(NAME).map_err(failed)?;
         let mut out = Capped { text: Vec::new(), limit };
         template.render_captured_to(Value::from_pairs(variables), &mut out).map_err(failed)?;
-        String::from_utf8(out.text).map_err(|error| Error::ChatTemplate(error.to_string()))
+        String::from_utf8(out.text).map_err(|error| Error::chat_template(error.to_string()))
     }
+}
+
+/// Has containers measured before they become text, which the library charges for afterwards.
+fn measure(environment: &mut Environment<'_>, limit: usize) {
+    environment.set_formatter(move |out, state, value| {
+        check_size(value, limit)?;
+        minijinja::escape_formatter(out, state, value)
+    });
+    environment.set_unknown_method_callback(move |state, value, method, arguments| {
+        [value].into_iter().chain(arguments).try_for_each(|value| check_size(value, limit))?;
+        minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
+    });
+    environment.add_filter("tojson", move |value: &Value, options: Kwargs| {
+        check_size(value, limit)?;
+        to_json(value, options)
+    });
+    environment.add_filter("string", move |state: &State<'_, '_>, value: &Value| {
+        check_size(value, limit)?;
+        minijinja::filters::string(state, value)
+    });
+}
+
+/// Refuses a container whose text would be longer than `limit`, having looked at no more of it: a
+/// list that was added to itself twenty times has a million items. What lists a template makes and
+/// never writes is the library's to bound, and so is `~` on them.
+fn check_size(value: &Value, limit: usize) -> Result<(), minijinja::Error> {
+    let is_container = |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
+    };
+    let too_long = || {
+        let problem = format!("a list or object of more than {limit} bytes of text");
+        minijinja::Error::new(ErrorKind::InvalidOperation, problem)
+    };
+    let mut left = limit;
+    let mut open = if is_container(value) { vec![value.clone()] } else { Vec::new() };
+    while let Some(container) = open.pop() {
+        for item in container.try_iter()? {
+            let value = match container.kind() {
+                ValueKind::Map => container.get_item(&item)?,
+                _ => Value::UNDEFINED,
+            };
+            for part in [item, value] {
+                // An item and what parts it from the next.
+                let len = 2 + part.as_str().map_or(0, str::len);
+                left = left.checked_sub(len).ok_or_else(too_long)?;
+                if is_container(&part) {
+                    open.push(part);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn failed(error: minijinja::Error) -> Error {
@@ -114,7 +167,7 @@ fn failed(error: minijinja::Error) -> Error {
         text.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    Error::ChatTemplate(text)
+    Error::chat_template(text)
 }
 
 /// The tags that mark an assistant's words for training; here they only group.

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// Bytes of the longest description of what is wrong.
+const MAX_PROBLEM: usize = 3000;
+/// Bytes of the longest key that is repeated.
+const MAX_KEY: usize = 200;
+
 /// Every failure of this crate; messages say what was found, what was expected and where.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -153,31 +158,56 @@ impl Error {
     }
 
     pub(crate) fn format(path: &Path, format: &'static str, problem: impl Into<String>) -> Self {
-        Self::Format { path: path.to_owned(), format, problem: problem.into() }
+        let problem = shortened(problem, MAX_PROBLEM);
+        Self::Format { path: path.to_owned(), format, problem }
     }
 
     pub(crate) fn config(path: &Path, key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Config { path: path.to_owned(), key: key.into(), problem: problem.into() }
+        let (key, problem) = (shortened(key, MAX_KEY), shortened(problem, MAX_PROBLEM));
+        Self::Config { path: path.to_owned(), key, problem }
     }
 
     pub(crate) fn not_a_model(path: &Path, problem: impl Into<String>) -> Self {
-        Self::NotAModel { path: path.to_owned(), problem: problem.into() }
+        Self::NotAModel { path: path.to_owned(), problem: shortened(problem, MAX_PROBLEM) }
     }
 
     pub(crate) fn tokenizer(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Tokenizer { path: path.to_owned(), problem: problem.into() }
+        Self::Tokenizer { path: path.to_owned(), problem: shortened(problem, MAX_PROBLEM) }
     }
+
+    pub(crate) fn chat_template(problem: impl Into<String>) -> Self {
+        Self::ChatTemplate(shortened(problem, MAX_PROBLEM))
+    }
+}
+
+/// A text of at most about `most` bytes: what is over it is left out, and said. A file decides how
+/// long its names and values are, and an error that repeats them has to fit a terminal.
+pub fn shortened(text: impl Into<String>, most: usize) -> String {
+    let mut text = text.into();
+    let len = text.len();
+    if len > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push_str(&format!(" .. ({len} bytes in all)"));
+    }
+    text
 }
 
 /// The first names of a list and how many more there are; `none` for an empty one.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 12;
-    if names.is_empty() {
-        return "none".to_owned();
+    const MAX_BYTES: usize = 1000;
+    let Some((first, others)) = names.split_first() else { return "none".to_owned() };
+    let mut text = shortened(first, MAX_BYTES);
+    let mut left = others.len();
+    for name in others.iter().take(SHOWN - 1) {
+        if text.len() + name.len() > MAX_BYTES {
+            break;
+        }
+        text.push_str(&format!(", {name}"));
+        left -= 1;
     }
-    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    if left > 0 {
+        text.push_str(&format!(" and {left} more"));
     }
     text
 }
@@ -208,5 +238,24 @@ mod tests {
             "m: tensors do not fit the configuration\n  missing: a\n  unexpected: x0, x1, x2, x3, \
              x4, x5, x6, x7, x8, x9, x10, x11 and 2 more\n  mis-shaped: none"
         );
+        assert_eq!(listed(&vec!["n".repeat(400); 5]).len(), 400 + 2 + 400 + " and 3 more".len());
+    }
+
+    #[test]
+    fn t26_what_a_file_says_at_length_is_repeated_in_part() {
+        assert_eq!(shortened("abc", 3), "abc");
+        assert_eq!(shortened("aaé", 3), "aa .. (4 bytes in all)");
+        let long = "x".repeat(1 << 20);
+        let path = Path::new("file");
+        for error in [
+            Error::format(path, "JSON", &long),
+            Error::config(path, &long, &long),
+            Error::not_a_model(path, &long),
+            Error::tokenizer(path, &long),
+            Error::chat_template(&long),
+        ] {
+            let text = error.to_string();
+            assert!(text.len() < 4096 && text.contains("1048576 bytes in all"), "{}", text.len());
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) mod tests;
 
 /// Sizes of a tensor have at most this many axes in GGUF.
 const MAX_RANK: usize = 4;
+/// Bytes of the longest name of a tensor; llama.cpp has 64.
+const MAX_NAME: usize = 256;
 /// The tensor types that are read, for messages.
 const SUPPORTED: &str = "F32, F16, BF16, F64, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
 
@@ -183,6 +185,9 @@ struct Entry {
 
 fn tensor_entry(reader: &mut Reader<'_>) -> Result<Entry, Error> {
     let name = reader.text("a tensor name")?;
+    if name.len() > MAX_NAME {
+        return reader.fail(format!("a tensor name has {} bytes, at most {MAX_NAME}", name.len()));
+    }
     let rank = reader.u32("a rank")? as usize;
     if !(1..=MAX_RANK).contains(&rank) {
         return reader.fail(format!("tensor `{name}` has {rank} axes, expected 1 to {MAX_RANK}"));

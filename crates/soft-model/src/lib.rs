@@ -59,7 +59,7 @@ pub use chat_template::{ChatTemplate, Message};
 pub use config::{Activation, Family, ModelConfig, Positions, RopeScaling};
 pub use deferred::zero_leaf;
 pub use dropout::Dropout;
-pub use error::Error;
+pub use error::{Error, shortened};
 pub use gate::{EntropyOf, Gate, Switch};
 pub use generate::{GenerateOptions, ModeAt, Observe, generate, generate_after, replay};
 pub use geometry::{Geometry, embedding_norms, nearest_tokens};

@@ -195,6 +195,16 @@ impl Tokenizer {
         self.vocab_len
     }
 
+    /// A token whose id is another one in `other`, or that only one of the two has; `None` where both
+    /// have the same vocabulary.
+    pub fn differs_from(&self, other: &Self) -> Option<String> {
+        let (own, others) = (self.inner.get_vocab(true), other.inner.get_vocab(true));
+        let differing = |(token, id): (&String, &u32)| others.get(token) != Some(id);
+        let differs = own.iter().filter(|&entry| differing(entry)).map(|(token, _)| token);
+        let missing = others.keys().filter(|token| !own.contains_key(*token));
+        differs.chain(missing).min().cloned()
+    }
+
     /// Ids that control the model rather than stand for text.
     pub fn special_ids(&self) -> &BTreeSet<u32> {
         &self.special_ids

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
 
+/// Bytes of the longest description of a damaged file, which may repeat what is in it.
+const MAX_PROBLEM: usize = 3000;
+
 /// A failure of this crate.
 ///
 /// One variant a cause that a caller treats differently; [`Error::exit_code`] is the contract of
@@ -163,7 +166,8 @@ impl Error {
 
     /// An [`Error::Checkpoint`] at `path`.
     pub fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Checkpoint { path: path.to_path_buf(), problem: problem.into() }
+        let problem = soft_model::shortened(problem, MAX_PROBLEM);
+        Self::Checkpoint { path: path.to_path_buf(), problem }
     }
 }
 

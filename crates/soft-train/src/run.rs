@@ -266,9 +266,12 @@ pub fn train(
             eprintln!("warning: {warning}");
         }
     }
+    // Before the lock: it starts a program, which for a moment holds what this one has open, and
+    // would keep the lock of a run that is killed meanwhile.
+    let environment = Environment::capture(format!("{device:?}"), config.run.seed);
     let run_dir = open_run_dir(config, options)?;
     run_dir.write_config(&config.to_toml())?;
-    run_dir.write_environment(&Environment::capture(format!("{device:?}"), config.run.seed))?;
+    run_dir.write_environment(&environment)?;
 
     let mut results = Results::default();
     let trained = trained_arms(config, &problem);

@@ -252,8 +252,9 @@ impl Steps<'_> {
             done.steps = step + 1;
             done.tokens += figures.num_tokens;
             done.seconds += took.seconds;
-            // A checkpoint knows the evaluation of its step; one that fails must not cost the step.
-            let (held_out, failed) = match evaluates {
+            // A checkpoint knows the evaluation of its step, and what is recorded of a step must be
+            // there before the checkpoint that holds it; what fails of that must not cost the step.
+            let (held_out, mut failed) = match evaluates {
                 true => match self.evaluate(learner, done.steps) {
                     Ok(held_out) => (held_out, None),
                     Err(error) => (Vec::new(), Some(error)),
@@ -262,7 +263,6 @@ impl Steps<'_> {
             };
             let judged = self.job.watch.judge(&mut done.course, done.steps, &held_out);
             let lost = self.job.watch.lost(&mut done.course, figures.finite_loss());
-            // What is recorded of a step must be there before the checkpoint that holds it.
             self.report(&done, &figures, &held_out, took)?;
             self.job.times.append(&took.at_step(done.steps))?;
             if let Some(what) = lost {
@@ -271,6 +271,13 @@ impl Steps<'_> {
                 };
                 let what = what + &saved.as_ref().map_or_else(String::new, place);
                 return Err(Error::Diverged { step: done.steps as u64, what });
+            }
+            let asked = self.job.control.take_sample();
+            if (evaluates || last) && self.job.samples_by_itself {
+                failed = failed.or(self.sample(done.steps, learner).err());
+            } else if asked && let Err(error) = self.sample(done.steps, learner) {
+                // Nothing that the run needs.
+                say(format_args!("no samples: {error}"));
             }
             let late = self.job.watch.is_late();
             let asked = self.job.control.take_save();
@@ -284,13 +291,6 @@ impl Steps<'_> {
             }
             if let Some(error) = failed {
                 return Err(error);
-            }
-            let asked = self.job.control.take_sample();
-            if (evaluates || last) && self.job.samples_by_itself {
-                self.sample(done.steps, learner)?;
-            } else if asked && let Err(error) = self.sample(done.steps, learner) {
-                // Nothing that the run needs.
-                say(format_args!("no samples: {error}"));
             }
             if judged.ended || last {
                 self.held_out = held_out;
@@ -308,6 +308,9 @@ impl Steps<'_> {
     /// Writes a checkpoint of what is done, between two steps.
     fn save(&mut self, learner: &mut Learner<SoftLearner>, done: &Done) -> Result<PathBuf, Error> {
         dashboard::tell(|| News::Doing(Activity::Saving));
+        // Not before the record of the step: a run that goes on from here does not make it again.
+        self.job.metrics.sync()?;
+        self.job.times.sync()?;
         // Burn's Learner shows its optimizer to `optimize` alone, which is asked for nothing else.
         learner.model().setup.exchange().save_optimizer = true;
         learner.optimizer_step(GradientsParams::new());

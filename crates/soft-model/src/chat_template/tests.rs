@@ -169,9 +169,28 @@ fn t24_a_hostile_template_ends_soon_and_small() {
     assert!(refused(nested).contains("fuel"));
     let doubling = "{% set ns = namespace(s='a') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}";
     refused(doubling);
-    refused("{{ 'a' * 1000000000000 }}");
-    assert!(refused("{{ 'a' * 2000000 }}").contains("over the limit of 1048576 bytes"));
+    let error = ChatTemplate::new("{{ 'a' * 1000000000000 }}", [("bos_token", "")]).unwrap_err();
+    assert!(error.to_string().contains("`*` that may repeat"), "{error}");
+    refused("{% set n = 1000000000000 %}{{ 'a' * n }}");
+    let long = "{% set n = 2000000 %}{{ 'a' * n }}";
+    assert!(refused(long).contains("over the limit of 1048576 bytes"));
     refused("{% include '/etc/passwd' %}");
+}
+
+#[test]
+fn t24_a_list_that_grows_without_end_becomes_no_text() {
+    let grown = "{% set ns = namespace(a=['x' * 9999]) %}{% for i in range(24) %}\
+                 {% set ns.a = ns.a + ns.a %}{% endfor %}";
+    let ends = ["{{ ns.a }}", "{{ ns.a | string }}", "{{ ns.a | tojson }}", "{{ [{'a': ns.a}] }}"];
+    for end in ends.into_iter().chain(["{{ ','.join(ns.a) }}"]) {
+        let problem = refused(&format!("{grown}{end}"));
+        assert!(problem.contains("more than 1048576 bytes of text"), "{end}: {problem}");
+    }
+    let small = "{% set a = [1, 'b'] + [{'c': none}] %}{{ a | tojson }}{{ a }}{{ a | string }}";
+    let text = rendered(small, &[]);
+    let own = text.strip_prefix(r#"[1, "b", {"c": null}]"#).unwrap();
+    let (printed, string) = own.split_at(own.len() / 2);
+    assert!(printed == string && printed.starts_with("[1, "), "{text}");
 }
 
 #[test]

@@ -17,12 +17,19 @@ pub(super) fn read(gguf: &Gguf) -> Result<ModelConfig, Error> {
     let biased = |tensor: &str| gguf.tensors().contains_key(&format!("blk.0.{tensor}.bias"));
     let d_model = arch.required("embedding_length")?;
     let n_heads = arch.required("attention.head_count")?;
-    let (qkv_bias, output_bias) = (biased("attn_q") || biased("attn_qkv"), biased("attn_output"));
     let gpt2 = arch.family == Family::Gpt2;
     // Llama's class has all attention biases or none; those of Qwen2 are these three.
     let family = match arch.family {
-        Family::Llama if qkv_bias && !output_bias => Family::Qwen2,
+        Family::Llama if biased("attn_q") && !biased("attn_output") => Family::Qwen2,
         family => family,
+    };
+    // The biases that the class of transformers has: others are unexpected tensors, and those that
+    // it has and the file has not are missing ones.
+    let (qkv_bias, output_bias, mlp_bias) = match family {
+        Family::Gpt2 => (true, true, true),
+        Family::Qwen2 => (true, false, false),
+        Family::Qwen3 => (biased("attn_q"), biased("attn_q"), false),
+        Family::Llama | Family::Mistral => (biased("attn_q"), biased("attn_q"), biased("ffn_up")),
     };
     let epsilon =
         if gpt2 { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
@@ -41,7 +48,7 @@ pub(super) fn read(gguf: &Gguf) -> Result<ModelConfig, Error> {
         activation: if gpt2 { Activation::GeluTanh } else { Activation::Silu },
         qkv_bias,
         output_bias,
-        mlp_bias: biased("ffn_up"),
+        mlp_bias,
         qk_norm: family == Family::Qwen3,
         sliding_window: None,
         tied_embeddings: tied(gguf),

@@ -269,6 +269,12 @@ fn a_gguf_header_means_the_same_as_a_config_json() {
     let biased = gguf("qwen2").f32_tensor("blk.0.attn_q.bias", &[32], &[0.0; 32]);
     let expected = ModelConfig { dropout: 0.0, ..config(Family::Qwen2) };
     assert_eq!(ModelConfig::from_gguf(&biased.open().unwrap()).unwrap(), expected);
+    // Whatever biases a file has, the class of transformers says which belong to the model.
+    for (arch, name) in [("llama", "attn_output"), ("qwen2", "ffn_up"), ("qwen3", "attn_output")] {
+        let odd = gguf(arch).f32_tensor(&format!("blk.0.{name}.bias"), &[32], &[0.0; 32]);
+        let config = ModelConfig::from_gguf(&odd.open().unwrap()).unwrap();
+        assert_eq!(read(&config.to_hf()).unwrap(), config, "{arch}");
+    }
     let error = ModelConfig::from_gguf(&gguf("mamba").open().unwrap()).unwrap_err();
     assert!(error.to_string().contains("`general.architecture`: found \"mamba\""), "{error}");
     let experts = gguf("llama").u32("llama.expert_count", 8).open().unwrap();

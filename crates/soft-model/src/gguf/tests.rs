@@ -187,6 +187,8 @@ fn absurd_headers_are_refused_before_anything_is_allocated() {
     assert!(refused(&broken_rows).contains("needs multiples of 32"));
     let twice = small().f32_tensor("t", &[1], &[0.0]).bytes();
     assert!(refused(&twice).contains("`t` occurs twice"));
+    let named = Builder::default().f32_tensor(&"n".repeat(257), &[1], &[0.0]).bytes();
+    assert!(refused(&named).contains("a tensor name has 257 bytes, at most 256"));
     let key_twice = small().u32("eps", 1).bytes();
     assert!(refused(&key_twice).contains("`eps` occurs twice"));
     let nested = small().entry("n", 9, &[[9, 0, 0, 0].as_slice(), &[1; 8]].concat()).bytes();

@@ -50,7 +50,7 @@ fn a_folder_without_a_tokenizer_opens_with_a_note() {
 }
 
 #[test]
-fn a_tokenizer_of_another_model_is_refused() {
+fn t22_an_id_without_an_embedding_is_refused() {
     let folder = folder(Family::Llama);
     let json = json!({
         "version": "1.0", "added_tokens": [],
@@ -59,6 +59,22 @@ fn a_tokenizer_of_another_model_is_refused() {
     fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
     let message = refused(folder.path());
     assert!(message.contains("its largest id is 89, but the model has 89 embeddings"), "{message}");
+}
+
+#[test]
+fn t23_a_vocabulary_that_the_embedding_does_not_have_is_mis_shaped() {
+    let folder = folder(Family::Llama);
+    for (vocab_size, layers) in [(90, 3), (1 << 24, 3), (89, 4096)] {
+        let mut json = config(Family::Llama).to_hf();
+        (json["vocab_size"], json["num_hidden_layers"]) = (json!(vocab_size), json!(layers));
+        fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+        let files = ModelFiles::open(folder.path());
+        let error = files.and_then(|files| files.weights.check(&files.config)).unwrap_err();
+        let Error::Tensors { missing, mis_shaped, .. } = &error else { panic!("{error}") };
+        assert_eq!(mis_shaped.len(), usize::from(vocab_size != 89), "{error}");
+        assert_eq!(missing.len(), 9 * (layers - 3), "{error}");
+        assert!(error.to_string().len() < 4096);
+    }
 }
 
 #[test]
@@ -81,6 +97,20 @@ fn what_is_no_model_is_named() {
     assert!(refused(folder.path()).contains("the adapter with --adapter"));
     file("config.json", b"{");
     assert!(refused(folder.path()).contains("config.json: not a valid JSON file"));
+}
+
+#[test]
+fn t27_a_pickle_is_known_by_its_bytes_whatever_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for start in [&b"PK\x03\x04"[..], b"\x80\x02"] {
+        for name in ["model.pt", "model.gguf", "model", "model.safetensors"] {
+            let path = folder.path().join(name);
+            fs::write(&path, [start, &[0; 60]].concat()).unwrap();
+            let message = refused(&path);
+            assert!(message.contains(name) && message.contains("pickle"), "{message}");
+            assert!(message.contains("safe_serialization=True"), "{message}");
+        }
+    }
 }
 
 #[test]

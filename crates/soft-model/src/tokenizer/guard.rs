@@ -2,9 +2,11 @@
 //!
 //! The `tokenizers` library (0.23) panics on merges longer than every token, on a subword prefix
 //! longer than a merged token, and, when it encodes, on a truncation stride not below the
-//! maximum length: each is looked for here first, and a panic that is left is caught.
+//! maximum length and on a template around the text that names what is not there: each is looked
+//! for here first, and a panic that is left is caught.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::catch_unwind;
 use std::path::Path;
 
@@ -33,6 +35,9 @@ pub(super) fn load(bytes: &[u8], path: &Path) -> Result<(tokenizers::Tokenizer, 
     };
     tokenizer.with_truncation(None).map_err(|error| fail(error.to_string()))?;
     tokenizer.with_padding(None);
+    check_added(&json["added_tokens"], &tokenizer).map_err(fail)?;
+    check_ids(&tokenizer).map_err(fail)?;
+    check_put_around(&tokenizer).map_err(fail)?;
     Ok((tokenizer, byte_level))
 }
 
@@ -79,6 +84,81 @@ fn check_truncation(truncation: &Value) -> Result<(), String> {
             Err(format!("truncation.stride is {stride}, expected below max_length {max_length}"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The library numbers added tokens itself, and only warns where the file has other numbers: those
+/// that the embedding was trained with.
+fn check_added(added: &Value, tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
+    for token in added.as_array().into_iter().flatten() {
+        let (Some(content), Some(id)) = (token["content"].as_str(), token["id"].as_u64()) else {
+            continue;
+        };
+        match tokenizer.token_to_id(content) {
+            Some(found) if u64::from(found) != id => {
+                return Err(format!(
+                    "added token {content:?} has id {id}, which is another token's or leaves a gap: \
+                     its place in the vocabulary is {found}"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Of two tokens with one id the library forgets one when it is saved, and in one of its maps.
+fn check_ids(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
+    let vocab = tokenizer.get_vocab(true);
+    let mut by_id = HashMap::with_capacity(vocab.len());
+    for (token, id) in &vocab {
+        if let Some(other) = by_id.insert(id, token) {
+            let (first, second) = (token.min(other), token.max(other));
+            return Err(format!("tokens {first:?} and {second:?} have both id {id}"));
+        }
+    }
+    Ok(())
+}
+
+/// What is put before and after a text has to be there. The library's own reading of the file is
+/// looked at: it takes a part without a known `type` for whatever its other fields fit.
+fn check_put_around(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
+    let processor = serde_json::to_value(tokenizer.get_post_processor());
+    let ids = put_around(&processor.map_err(|error| error.to_string())?)?;
+    match ids.iter().find(|&&id| tokenizer.id_to_token(id).is_none()) {
+        Some(id) => Err(format!("post_processor puts id {id} around a text: no token has it")),
+        None => Ok(()),
+    }
+}
+
+/// The ids that a post-processor puts before and after a text.
+fn put_around(processor: &Value) -> Result<Vec<u32>, String> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match processor["type"].as_str() {
+        Some("Sequence") => {
+            let parts = processor["processors"].as_array().into_iter().flatten();
+            Ok(parts.map(put_around).collect::<Result<Vec<_>, _>>()?.concat())
+        }
+        Some("BertProcessing" | "RobertaProcessing") => {
+            Ok(["sep", "cls"].iter().filter_map(|name| id(&processor[name][1])).collect())
+        }
+        Some("TemplateProcessing") => {
+            let mut ids = Vec::new();
+            for piece in processor["single"].as_array().into_iter().flatten() {
+                if piece["Sequence"]["id"] == "B" {
+                    return Err("post_processor.single has a second text".to_owned());
+                }
+                let Some(name) = piece["SpecialToken"]["id"].as_str() else { continue };
+                let Some(token) = processor["special_tokens"].get(name) else {
+                    return Err(format!(
+                        "post_processor.single has {name:?}, no special token of it"
+                    ));
+                };
+                ids.extend(token["ids"].as_array().into_iter().flatten().filter_map(id));
+            }
+            Ok(ids)
+        }
+        _ => Ok(Vec::new()),
     }
 }
 

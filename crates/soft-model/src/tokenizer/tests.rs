@@ -110,6 +110,90 @@ fn t22_broken_files_are_refused() {
     assert!(error.to_string().contains("over the limit"), "{error}");
 }
 
+/// An added token of this id.
+fn added(id: u64, content: &str) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true,
+    })
+}
+
+#[test]
+fn t22_an_added_token_that_clashes_with_another_is_refused() {
+    let with = |tokens: &[Value]| {
+        let mut json = small();
+        json["added_tokens"] = json!(tokens);
+        json
+    };
+    // The library gives each of these an id of its own, in silence.
+    for (id, place) in [(0, 3), (2, 3), (7, 3), (4_000_000_000, 3)] {
+        let error = refused(&with(&[added(id, "<x>")]));
+        let expected = format!("added token \"<x>\" has id {id}");
+        assert!(error.contains(&expected) && error.ends_with(&format!("is {place}")), "{error}");
+    }
+    assert!(refused(&with(&[added(3, "<x>"), added(3, "<y>")])).contains("\"<y>\" has id 3"));
+    assert!(refused(&with(&[added(1, "a")])).contains("\"a\" has id 1"));
+    let tokenizer = load(&with(&[added(3, "<x>"), added(4, "<y>"), added(1, "b")])).unwrap();
+    assert_eq!(tokenizer.encode("ab<y>b<x>", false).unwrap(), [0, 1, 4, 1, 3]);
+    assert_eq!(tokenizer.vocab_len(), 5);
+}
+
+#[test]
+fn t22_two_tokens_of_one_id_are_refused() {
+    let error = refused(&bpe(json!({"a": 0, "b": 1, "ab": 0}), json!([["a", "b"]])));
+    assert!(error.ends_with("tokens \"a\" and \"ab\" have both id 0"), "{error}");
+}
+
+#[test]
+fn t22_what_is_put_around_a_text_is_there() {
+    let around = |special: Value, name: &str, sequence: &str| {
+        let mut json = small();
+        json["added_tokens"] = json!([added(3, "<s>")]);
+        json["post_processor"] = json!({
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": name, "type_id": 0}},
+                {"Sequence": {"id": sequence, "type_id": 0}},
+            ],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": special},
+        });
+        json
+    };
+    let start = json!({"id": "<s>", "ids": [3], "tokens": ["<s>"]});
+    let tokenizer = load(&around(start.clone(), "<s>", "A")).unwrap();
+    assert_eq!(tokenizer.encode("ab", true).unwrap(), [3, 2]);
+    assert!(refused(&around(start.clone(), "<t>", "A")).contains("single has \"<t>\""));
+    assert!(refused(&around(start.clone(), "<s>", "B")).contains("a second text"));
+    // The library knows it by its other fields.
+    let mut untyped = around(start, "<t>", "A");
+    untyped["post_processor"]["type"] = json!("?");
+    assert!(refused(&untyped).contains("single has \"<t>\""));
+    let outside = json!({"id": "<s>", "ids": [3, 9], "tokens": ["<s>", "<t>"]});
+    assert!(refused(&around(outside, "<s>", "A")).contains("puts id 9 around a text"));
+    let mut nested = small();
+    let bert = json!({"type": "BertProcessing", "sep": ["b", 1], "cls": ["<s>", 8]});
+    nested["post_processor"] = json!({"type": "Sequence", "processors": [bert]});
+    assert!(refused(&nested).contains("puts id 8 around a text"));
+}
+
+#[test]
+fn t22_a_token_that_is_not_text_is_refused_and_half_a_character_is_not() {
+    let json = br#"{"version": "1.0", "model": {"type": "BPE", "vocab": {"X": 0}, "merges": []}}"#;
+    let at = json.iter().position(|&byte| byte == b'X').unwrap();
+    let mut broken = json.to_vec();
+    broken[at] = 0xff;
+    let path = Path::new("tokenizer.json");
+    let error = Tokenizer::from_json(&broken, path).unwrap_err().to_string();
+    assert!(error.contains("invalid unicode"), "{error}");
+    // Half of a character is a token of every byte-level vocabulary.
+    let bytes = tokenizer(byte_gguf("gpt-2", &[], &[]));
+    let ids = bytes.encode("\u{e9}", false).unwrap();
+    assert_eq!(ids.len(), 2);
+    assert_eq!(bytes.decode(&ids[..1]), "\u{fffd}");
+    assert_eq!(bytes.decode(&ids), "\u{e9}");
+}
+
 #[test]
 fn t22_gaps_between_ids_count() {
     let tokenizer = load(&bpe(json!({"a": 0, "b": 7}), json!([]))).unwrap();

@@ -4,6 +4,11 @@ use std::fmt;
 
 use super::origin::Origin;
 
+/// Bytes of the longest message, which may repeat a value.
+const MAX_MESSAGE: usize = 500;
+/// Bytes of all problems together that are shown; further ones are counted.
+const MAX_SHOWN: usize = 3000;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -19,11 +24,13 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(origin: Origin, key: &str, message: impl Into<String>) -> Self {
-        Self { origin, key: Some(key.to_owned()), message: message.into(), help: None }
+        let problem = Self::at(origin, message);
+        Self { key: Some(key.to_owned()), ..problem }
     }
 
     pub(crate) fn at(origin: Origin, message: impl Into<String>) -> Self {
-        Self { origin, key: None, message: message.into(), help: None }
+        let message = soft_model::shortened(message, MAX_MESSAGE);
+        Self { origin, key: None, message, help: None }
     }
 
     pub(crate) fn help(mut self, help: Option<String>) -> Self {
@@ -57,14 +64,21 @@ impl ConfigError {
 }
 
 impl fmt::Display for ConfigError {
-    /// One problem is one line; several follow a line that counts them.
+    /// One problem is one line; several follow a line that counts them, and the last says how many
+    /// there are that a terminal would not hold.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [problem] = self.problems.as_slice() {
             return problem.fmt(f);
         }
         write!(f, "{} problems in the configuration", self.problems.len())?;
-        for problem in &self.problems {
-            write!(f, "\n  {problem}")?;
+        let mut bytes = 0;
+        for (shown, problem) in self.problems.iter().enumerate() {
+            let line = problem.to_string();
+            bytes += line.len();
+            if bytes > MAX_SHOWN && shown > 0 {
+                return write!(f, "\n  and {} more", self.problems.len() - shown);
+            }
+            write!(f, "\n  {line}")?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::origin::Origin;
 use super::suggest;
 
 /// A file larger than this is not a configuration.
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Syntax errors that are reported for one file: the rest tend to follow from the first.
 const MAX_SYNTAX_ERRORS: usize = 5;
 
@@ -36,8 +36,7 @@ impl Layer {
         let mut layer = Self::default();
         if text.len() > MAX_BYTES {
             let message = format!(
-                "the file has {} bytes; expected a configuration of at most {MAX_BYTES}",
-                text.len()
+                "the file has more than {MAX_BYTES} bytes, the most that a configuration may have"
             );
             layer.problems.push(Problem::at(Origin::WholeFile(name.to_owned()), message));
             return layer;

@@ -1,6 +1,8 @@
 //! From sources to one configuration: defaults < model < preset < `extends` < file < environment < `a.b=v` < flag.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -9,7 +11,7 @@ use super::Config;
 use super::choices::Preset;
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
-use super::layer::Layer;
+use super::layer::{Layer, MAX_BYTES};
 use super::origin::Origin;
 
 /// Files that extend one another, the first included.
@@ -131,7 +133,7 @@ fn preset_of(layers: &[Layer]) -> Option<Layer> {
 /// The layers of a file and of those it extends, the furthest first.
 fn read_chain(path: &Path) -> Vec<Layer> {
     let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match read_capped(path) {
         Ok(text) => {
             let folder = path.parent().unwrap_or(Path::new("")).to_owned();
             extend(Layer::from_text(&name, &text), &folder, &mut vec![identity(path)])
@@ -160,7 +162,7 @@ fn extend(mut layer: Layer, folder: &Path, seen: &mut Vec<PathBuf>) -> Vec<Layer
         complain(&mut layer, format!("`extends` goes through more than {MAX_EXTENDS} files"));
         return vec![layer];
     }
-    match std::fs::read_to_string(&path) {
+    match read_capped(&path) {
         Ok(text) => {
             seen.push(identity(&path));
             let base_layer = Layer::from_text(&path.display().to_string(), &text);
@@ -173,14 +175,26 @@ fn extend(mut layer: Layer, folder: &Path, seen: &mut Vec<PathBuf>) -> Vec<Layer
     }
 }
 
+/// The text of a file, of which no more is read than shows that it is too long: it may be a device
+/// that never ends.
+fn read_capped(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_BYTES {
+        // Perhaps cut within a character; it is refused for its length.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn unreadable(origin: Origin, path: &Path, error: &std::io::Error) -> Layer {
+fn unreadable(origin: Origin, path: &Path, error: &io::Error) -> Layer {
     let reason = match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
         _ => error.to_string(),
     };
     let message = match origin {

@@ -7,8 +7,10 @@ use crate::config::{BadLines, DataFormat, TooLong};
 use crate::error::Error;
 use crate::example::Example;
 
-/// Bad lines shown in full; the others are only counted.
+/// Bad lines that are shown; the others are only counted.
 const SHOWN: usize = 5;
+/// Bytes of the longest description of what is wrong with a line, which may repeat its keys.
+const MAX_PROBLEM: usize = 500;
 
 /// What an example must fit into; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,6 +129,7 @@ impl Scan {
         self.outside_count += usize::from(found.outside_vocabulary.is_some());
         if self.bad.len() < SHOWN {
             let LineProblem { column, problem, outside_vocabulary } = found;
+            let problem = soft_model::shortened(problem, MAX_PROBLEM);
             self.bad.push(BadLine { line, column, problem, outside_vocabulary });
         }
     }

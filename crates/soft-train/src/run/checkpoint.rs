@@ -18,7 +18,7 @@ use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
     free_bytes, newest_valid, prune, require_space, verify,
 };
-use crate::config::{Arm, Config};
+use crate::config::{Arm, Config, TaskName};
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::learner::{SoftLearner, trainable_parameters};
@@ -244,6 +244,7 @@ pub(super) fn restore(
         eprintln!("warning: {report}; going on all the same");
     }
     let files = ModelFiles::open(&path)?;
+    check_tokenizer(&path, &files, config)?;
     let mut shape = files;
     shape.config.dropout = config.model.dropout;
     let tokens = config.model.new_tokens.iter();
@@ -293,6 +294,26 @@ fn check_same_parameters(
         differences.join("\n")
     );
     Err(Error::checkpoint(path, problem))
+}
+
+/// Checks that ids still mean what they meant: later checkpoints get the tokenizer of `model.path`.
+fn check_tokenizer(path: &Path, files: &ModelFiles, config: &Config) -> Result<(), Error> {
+    if config.task.name == TaskName::Mnns {
+        return Ok(());
+    }
+    let base = Base::open(config)?.and_then(|base| base.files.tokenizer);
+    let (Some(own), Some(base)) = (&files.tokenizer, &base) else { return Ok(()) };
+    match own.differs_from(base) {
+        None => Ok(()),
+        Some(token) => Err(Error::checkpoint(
+            path,
+            format!(
+                "its tokenizer is not that of `model.path`, which has another id or none for \
+                 {token:?}: set the model back, or start a new run from the checkpoint with \
+                 `model.path`"
+            ),
+        )),
+    }
 }
 
 /// Checks that a checkpoint to go on from is one of this run or of an arm of it.

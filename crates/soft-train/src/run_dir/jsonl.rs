@@ -52,6 +52,15 @@ impl JsonlWriter {
         line.push(b'\n');
         self.file.write_all(&line).map_err(Error::disk(&self.path))
     }
+
+    /// Flushes what was appended to the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disk`] if it cannot be written.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(Error::disk(&self.path))
+    }
 }
 
 /// Reads every object of a record; a last line cut short is passed over, and a file that is not

@@ -88,11 +88,6 @@ impl BrokenStep<'_> {
 }
 
 impl Watch {
-    /// Whether what the optimizer knows is needed at an evaluation, in case it is saved.
-    pub(super) fn may_keep(&self) -> bool {
-        self.keep_best > 0 || self.early_stop.patience > 0
-    }
-
     /// Whether the session's time is over.
     pub(super) fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)

@@ -315,8 +315,36 @@ fn t30_text_that_is_not_toml_is_refused_at_its_place() {
     let long = format!("# {}", "x".repeat(2 << 20));
     assert_eq!(
         message(&long),
-        "my.toml: the file has 2097154 bytes; expected a configuration of at most 1048576"
+        "my.toml: the file has more than 1048576 bytes, the most that a configuration may have"
     );
+}
+
+#[test]
+fn t30_a_file_without_an_end_is_refused_for_its_length() {
+    let expected = "the file has more than 1048576 bytes";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("my.toml");
+    // Ends within a character, which is not what is wrong with it.
+    std::fs::write(&path, "\u{e9}".repeat(10 << 20)).expect("written");
+    let error = Loader::new().file(&path).load().expect_err("too long").to_string();
+    assert!(error.contains(expected) && error.contains("my.toml"), "{error}");
+    if cfg!(unix) {
+        std::fs::write(&path, "extends = \"/dev/zero\"\n").expect("written");
+        let error = Loader::new().file(&path).load().expect_err("endless").to_string();
+        assert!(error.contains("/dev/zero") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn t26_what_is_wrong_is_told_in_what_a_terminal_holds() {
+    let text: String = (0..500).map(|i| format!("key_{i} = 1\n")).collect();
+    let told = message(&text);
+    assert!(told.starts_with("500 problems in the configuration\n  my.toml:1:1: "), "{told}");
+    assert!(told.len() < 4096 && told.ends_with(" more"), "{told}");
+    let shown = told.lines().count() - 2;
+    assert!(told.ends_with(&format!("and {} more", 500 - shown)), "{told}");
+    let told = message(&format!("[run]\nname = [\"{}\"]\n", "x".repeat(10_000)));
+    assert!(told.len() < 1000 && told.contains("bytes in all"), "{told}");
 }
 
 #[test]
