@@ -3,8 +3,8 @@
 //! The estimate is a sum of named parts: what is held throughout (weights, gradients, moments,
 //! examples) and what the phase that needs most takes beside it (a step, an evaluation, a
 //! checkpoint, loading). Sizes follow from the shapes of the model and of its batches
-//! (`passes.rs`, `workload.rs`); two numbers are measured and not derived, [`PROGRAM`] and
-//! [`OVERHEAD`]. `cargo xtask bench estimate` sets the estimate beside the measured peak.
+//! (`passes.rs`, `workload.rs`); two numbers are measured and not derived, `PROGRAM` and
+//! `OVERHEAD`. `cargo xtask bench estimate` sets the estimate beside the measured peak.
 
 mod advice;
 mod available;
