@@ -24,7 +24,7 @@ pub fn safetensors(data: &[u8]) {
 }
 
 /// `model.safetensors.index.json` and up to three shards, `a.safetensors` and so on: the laws of
-/// [`safetensors`].
+/// [`safetensors()`].
 pub fn shard_index(data: &[u8]) {
     let parts = sections(data);
     let names = ["model.safetensors.index.json", "a.safetensors", "b.safetensors", "c.safetensors"];
@@ -100,7 +100,7 @@ fn assert_config_holds(config: &ModelConfig) {
 }
 
 /// A GGUF file, with the configuration, the weights and the tokenizer in it: the laws of
-/// [`model_config`] and [`safetensors`], and the tokenizer encodes into ids that it has.
+/// [`model_config`] and [`safetensors()`], and the tokenizer encodes into ids that it has.
 pub fn gguf(data: &[u8]) {
     with_files(&[("model.gguf", data)], |folder| {
         let Some(gguf) = told(bounded(data, || Gguf::open(&folder.join("model.gguf")))) else {
