@@ -85,7 +85,7 @@ fn settings(config: &str, run: &Run) -> Option<String> {
             "<h3>Settings</h3>\n<p class=\"note\">Every setting is its default.</p>\n".into(),
         );
     }
-    let table = table(&["key", "value", "default", "set by"], &rows, "texts");
+    let table = table(&["key", "value", "default", "set by"], &rows, "texts settings");
     Some(format!("<h3>Settings that are not the defaults</h3>\n{table}"))
 }
 
