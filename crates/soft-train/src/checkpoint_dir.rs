@@ -13,7 +13,7 @@ mod writer;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) use disk_space::{free_bytes, require_space};
+pub(crate) use disk_space::require_space;
 pub use manifest::{FileEntry, MANIFEST, MANIFEST_VERSION, Manifest, hash_text, verify};
 pub use state::{AccumulationWindow, Best, Course, STATE, STATE_VERSION, TrainState};
 pub use writer::Writer;

@@ -36,7 +36,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_folder_that_is_not_there_yet_has_the_space_of_its_parent() {
+    fn t02_a_folder_that_is_not_there_yet_has_the_space_of_its_parent() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let here = space(folder.path()).expect("the system tells");
         assert!(0 < here.free && here.free <= here.total && here.total < 1 << 60, "{here:?}");

@@ -24,6 +24,7 @@ pub(crate) use workload::Workload;
 
 use crate::config::{Config, Precision, RolloutKind};
 use crate::error::Error;
+use crate::results::thousands;
 use crate::rollout::Sequential;
 use parameters::Parameters;
 use passes::Passes;
@@ -124,15 +125,7 @@ pub fn megabytes(bytes: u64) -> String {
     if megabytes < 10.0 {
         return format!("{megabytes:.1}");
     }
-    let digits = format!("{megabytes:.0}");
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    thousands(megabytes.round() as u64)
 }
 
 /// What to do where memory has run out.

@@ -8,21 +8,6 @@ use crate::error::Error;
 /// and records and reports need some too.
 const WANTED: f64 = 2.2;
 
-/// Bytes that this user may still write to the file system of `path`; `None` where the system does
-/// not tell.
-pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let figures = rustix::fs::statvfs(path).ok()?;
-        Some(figures.f_bavail.saturating_mul(figures.f_frsize))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        None
-    }
-}
-
 /// Checks that a checkpoint of `size` bytes may be written below `run_dir`, of whose file system
 /// `free` bytes are free.
 ///
@@ -53,14 +38,5 @@ mod tests {
         for part in ["runs/a", "2200", "2199", "1000", "run.dir"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn t02_the_free_space_of_a_folder_is_that_of_its_disk() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let free = free_bytes(folder.path()).expect("the system tells");
-        assert!((1..1 << 60).contains(&free), "{free}");
-        assert_eq!(free_bytes(Path::new("nowhere/at/all")), None);
     }
 }

@@ -16,9 +16,10 @@ use super::{Problem, Resume, TrainOptions};
 use super::{best, learned};
 use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
-    free_bytes, newest_valid, prune, require_space, verify,
+    newest_valid, prune, require_space, verify,
 };
 use crate::config::{Arm, Config, TaskName};
+use crate::disk::space;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::learner::{SoftLearner, trainable_parameters};
@@ -101,7 +102,7 @@ impl CheckpointWriter {
     /// [`Error::NoSpace`] where it has not.
     pub(super) fn require_space(&mut self, learner: &SoftLearner) -> Result<(), Error> {
         let set = self.set_free_bytes.get(self.asked).or(self.set_free_bytes.last());
-        let free = set.copied().or_else(|| free_bytes(&self.run_dir));
+        let free = set.copied().or_else(|| space(&self.run_dir).map(|space| space.free));
         self.asked += 1;
         require_space(&self.run_dir, checkpoint_bytes(learner), free)
     }
