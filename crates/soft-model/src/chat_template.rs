@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::chat_template::python::{json_dumps, strftime};
 
+mod operands;
 mod python;
 mod repeats;
 #[cfg(test)]
@@ -30,6 +31,8 @@ const FUEL: u64 = 200_000;
 const FUEL_PER_MESSAGE: u64 = 2_000;
 /// Instructions for a byte of the messages: a template may look at each in turn.
 const FUEL_PER_BYTE: u64 = 16;
+/// Items of a container that are looked at for one instruction's fuel.
+const ITEMS_PER_FUEL: usize = 16;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +70,13 @@ impl ChatTemplate {
         repeats::check(source).map_err(Error::chat_template)?;
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(failed)?);
+        let syntax = syntax.map_err(failed)?;
+        environment.set_syntax(syntax.clone());
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("fromjson", from_json);
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(failed)?;
+        let source = operands::measured(&without_generation_tags(source), NAME, syntax);
+        environment.add_template_owned(NAME, source).map_err(failed)?;
         let tokens = tokens.into_iter().map(|(name, token)| (name.into(), token.into())).collect();
         Ok(Self { environment, tokens })
     }
@@ -108,30 +113,33 @@ impl ChatTemplate {
     }
 }
 
-/// Has containers measured before they become text, which the library charges for afterwards.
+/// Has containers measured before they become text, or others are made of them, which the library
+/// charges for afterwards.
 fn measure(environment: &mut Environment<'_>, limit: usize) {
     environment.set_formatter(move |out, state, value| {
-        check_size(value, limit)?;
+        check_size(state, value, limit)?;
         minijinja::escape_formatter(out, state, value)
     });
     environment.set_unknown_method_callback(move |state, value, method, arguments| {
-        [value].into_iter().chain(arguments).try_for_each(|value| check_size(value, limit))?;
+        let values = [value].into_iter().chain(arguments);
+        values.into_iter().try_for_each(|value| check_size(state, value, limit))?;
         minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
     });
-    environment.add_filter("tojson", move |value: &Value, options: Kwargs| {
-        check_size(value, limit)?;
-        to_json(value, options)
+    environment.add_filter(operands::MEASURE, move |state: &State<'_, '_>, value: Value| {
+        check_size(state, &value, limit).map(|()| value)
     });
-    environment.add_filter("string", move |state: &State<'_, '_>, value: &Value| {
-        check_size(value, limit)?;
-        minijinja::filters::string(state, value)
-    });
+    environment.add_filter(
+        "tojson",
+        move |state: &State<'_, '_>, value: &Value, options: Kwargs| {
+            check_size(state, value, limit)?;
+            to_json(value, options)
+        },
+    );
 }
 
 /// Refuses a container whose text would be longer than `limit`, having looked at no more of it: a
-/// list that was added to itself twenty times has a million items. What lists a template makes and
-/// never writes is the library's to bound, and so is `~` on them.
-fn check_size(value: &Value, limit: usize) -> Result<(), minijinja::Error> {
+/// list that was added to itself twenty times has a million items. Looking costs fuel.
+fn check_size(state: &State<'_, '_>, value: &Value, limit: usize) -> Result<(), minijinja::Error> {
     let is_container = |value: &Value| {
         matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
     };
@@ -141,6 +149,7 @@ fn check_size(value: &Value, limit: usize) -> Result<(), minijinja::Error> {
     };
     let mut left = limit;
     let mut open = if is_container(value) { vec![value.clone()] } else { Vec::new() };
+    let mut seen = 0;
     while let Some(container) = open.pop() {
         for item in container.try_iter()? {
             let value = match container.kind() {
@@ -154,6 +163,10 @@ fn check_size(value: &Value, limit: usize) -> Result<(), minijinja::Error> {
                 if is_container(&part) {
                     open.push(part);
                 }
+            }
+            seen += 1;
+            if seen % ITEMS_PER_FUEL == 0 {
+                state.consume_fuel(1)?;
             }
         }
     }

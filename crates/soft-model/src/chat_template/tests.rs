@@ -194,6 +194,27 @@ fn t24_a_list_that_grows_without_end_becomes_no_text() {
 }
 
 #[test]
+fn t24_a_list_that_grows_without_end_is_not_copied() {
+    let twice = "{% set ns = namespace(a=[1], b=[2]) %}{% for i in range(80) %}";
+    for grown in [
+        "{% set ns.a = ns.a + ns.a %}",
+        "{% set ns.a = ns.a + ns.b %}{% set ns.b = ns.b + ns.a %}",
+        "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a ~ '' %}",
+        "{% set ns.a = {'x': ns.a, 'y': ns.a} %}{% set s = '' ~ ns.a %}",
+        "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a | join %}",
+        "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a | upper %}",
+        "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a | unique %}",
+    ] {
+        let problem = refused(&format!("{twice}{grown}{{% endfor %}}"));
+        let ends = ["more than 1048576 bytes of text", "fuel"];
+        assert!(ends.iter().any(|end| problem.contains(end)), "{grown}: {problem}");
+    }
+    let long = "{% set ns = namespace(a=[]) %}{% for i in range(300) %}\
+                {% set ns.a = ns.a + [i] %}{% endfor %}{{ ns.a | length }}";
+    assert_eq!(rendered(long, &[]), "300");
+}
+
+#[test]
 fn a_long_message_is_rendered_whole() {
     let long = "word ".repeat(400_000);
     let text = rendered(MISTRAL, &[("user", &long)]);
