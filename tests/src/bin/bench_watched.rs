@@ -6,7 +6,7 @@
 //! parent takes the ways in turns, so that whatever else the machine does falls on all of them.
 //!
 //! - `--worker SETTING WAY FOLDER`: be a worker
-//! - `--setting SETTING`, `--rounds N`: what the parent measures
+//! - `--setting SETTING`, `--ways all,none`, `--rounds N`: what the parent measures
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -131,26 +131,26 @@ fn measured(setting: &Setting, way: &str) -> [f64; 3] {
     numbers.try_into().unwrap_or_else(|found| panic!("the worker said {found:?}"))
 }
 
-fn compare(setting: &Setting, rounds: usize) {
-    let mut whole = vec![Vec::new(); WAYS.len()];
-    let mut outside = vec![Vec::new(); WAYS.len()];
-    let mut processor = vec![Vec::new(); WAYS.len()];
+fn compare(setting: &Setting, ways: &[&str], rounds: usize) {
+    let mut whole = vec![Vec::new(); ways.len()];
+    let mut outside = vec![Vec::new(); ways.len()];
+    let mut processor = vec![Vec::new(); ways.len()];
     for round in 0..rounds {
-        for turn in 0..WAYS.len() {
-            let way = (round + turn) % WAYS.len();
-            let [seconds, in_steps, spent] = measured(setting, WAYS[way]);
+        for turn in 0..ways.len() {
+            let way = (round + turn) % ways.len();
+            let [seconds, in_steps, spent] = measured(setting, ways[way]);
             processor[way].push(spent);
             whole[way].push(seconds);
             outside[way].push(seconds - in_steps);
         }
     }
-    let none = WAYS.len() - 1;
+    let none = ways.len() - 1;
     println!("{}: {} steps", setting.name, steps(setting));
     println!(
         "{:<12} {:>9} {:>14}   {:<22}  by processor time",
         "watched", "seconds", "outside steps", "throughput / none"
     );
-    for (way, name) in WAYS.iter().enumerate() {
+    for (way, name) in ways.iter().enumerate() {
         println!(
             "{name:<12} {:>9.2} {:>14.3}   {:<22}  {}",
             median(&whole[way]),
@@ -187,6 +187,11 @@ fn main() {
     let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"));
     let rounds = value_of(&arguments, "--rounds").map_or(if quick() { 1 } else { 3 }, number);
     let chosen = value_of(&arguments, "--setting");
+    let wanted: Option<Vec<&str>> = value_of(&arguments, "--ways").map(|w| w.split(',').collect());
+    // All and none are what is judged, so they are always measured.
+    let edge = |way: &str| way == WAYS[0] || way == WAYS[WAYS.len() - 1];
+    let is_wanted = |way: &str| wanted.as_ref().is_none_or(|wanted| wanted.contains(&way));
+    let ways: Vec<&str> = WAYS.into_iter().filter(|way| edge(way) || is_wanted(way)).collect();
     print_header(
         &device(),
         &format!(
@@ -195,6 +200,6 @@ fn main() {
         ),
     );
     for setting in SETTINGS.iter().filter(|own| chosen.is_none_or(|chosen| chosen == own.name)) {
-        compare(setting, rounds);
+        compare(setting, &ways, rounds);
     }
 }
