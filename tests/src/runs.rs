@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use soft_train::Error;
-use soft_train::config::Loader;
+use soft_train::config::{self, Loader, TaskName};
 use soft_train::run::{Resume, TrainOptions, Trained, train};
+use soft_train::task::Task;
 use tempfile::TempDir;
 
 use crate::device;
@@ -29,6 +30,13 @@ lr = 1e-2
 [log]
 every = 1000
 "#;
+
+/// The minimum non-negative sum of `digits` digits from 1 to `digit_max`.
+pub fn mnns(digits: usize, digit_max: usize) -> Task {
+    let name = TaskName::Mnns;
+    let settings = config::Task { name, digits, digit_max, ..config::Task::default() };
+    Task::new(&settings).expect("a size that can be had").expect("it is generated")
+}
 
 /// A folder for runs, deleted at the end where it is our own.
 #[derive(Debug)]

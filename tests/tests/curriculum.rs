@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::DType;
 use serde_json::Value;
 use soft_model::{Family, ModelConfig, ModelFiles, Transformer, save_safetensors};
-use soft_tests::runs::{Runs, assert_same_outcome, checkpoint, series};
+use soft_tests::runs::{Runs, assert_same_outcome, checkpoint, mnns, series};
 use soft_tests::text::{SPECIAL, tokenizer_json};
 use soft_tests::{device, tiny_config};
 use soft_train::config::{Arm, Config, Cut, Loader};
@@ -15,7 +15,7 @@ use soft_train::data::Reader;
 use soft_train::decoding::Decoding;
 use soft_train::example::{Example, Truth};
 use soft_train::run::{Resume, text_encoder};
-use soft_train::task::mnns::Mnns;
+use soft_train::task::Problem;
 
 /// Stages that begin at the steps 6, 11 and 16 (of "mnns" with 3 digits: only two).
 const STAGES: [&str; 7] = [
@@ -30,19 +30,20 @@ const STAGES: [&str; 7] = [
 
 #[test]
 fn a_stage_replaces_the_first_sums_by_soft_positions() {
-    let task = Mnns::new(4, 9).expect("the published size");
-    let problem = task.train().iter().find(|problem| problem.digits == [3, 1, 2, 5]);
-    let problem = problem.expect("a training problem");
+    let task = mnns(4, 9);
+    let is_it = |problem: &&Problem| task.tokens.text(&problem.prompt) == "<BOS> D3 D1 D2 D5";
+    let problem = task.train.iter().find(is_it).expect("a training problem");
     let line = |steps, soft| {
         let cut = Cut { steps, soft };
-        let example = task.cut_example(problem, cut).expect("of this size");
-        example.validate(task.vocabulary().len(), "mnns").expect("valid");
-        assert_eq!(example.len(), 5 + task.cut_len(cut));
+        let example = task.cut_example(problem, cut);
+        example.validate(task.tokens.len(), "mnns").expect("valid");
+        let len = task.len_after_prompt(Arm::Soft, problem, Some(cut));
+        assert_eq!((example.len(), soft), (5 + len.0, len.1));
         assert_eq!(task.cut_positions(cut), example.len());
-        assert_eq!(task.answer_of_cut(cut, &example.input_ids[5..]), Some(problem.answer));
+        assert!(task.is_right(Arm::Soft, problem, Some(cut), &example.input_ids[5..]));
         let name = |(t, &id): (usize, &u32)| match example.soft[t] {
             true => "~".to_owned(),
-            false => task.vocabulary().token_name(id).expect("a token"),
+            false => task.tokens.name(id).expect("a token").to_owned(),
         };
         let names: Vec<String> = example.input_ids.iter().enumerate().map(name).collect();
         for t in 0..example.len() {
@@ -90,30 +91,29 @@ fn a_checkpoint_thinks_as_its_stage() {
     let runs = Runs::temporary();
     let settings = [&STAGES[..], &["save.every=5", "save.keep=20", "train.steps=15"]].concat();
     let trained = runs.train("run", &settings);
-    let task = Mnns::new(3, 5).expect("small");
+    let task = mnns(3, 5);
     for (steps, cut) in [(5, (0, 0)), (10, (1, 2)), (15, (2, 4))] {
         let cut = Cut { steps: cut.0, soft: cut.1 };
         let files = ModelFiles::open(&checkpoint(&trained.run_dir, steps)).expect("a model");
         let soft = files.soft.clone().expect("it says how it thinks");
         let config = Loader::new().model(soft).load().expect("valid").config;
-        assert_eq!(config.generate.max_new, task.cut_len(cut));
+        assert_eq!(config.generate.max_new, task.max_new(Arm::Soft, Some(cut)));
         let model = Transformer::open(&files, &device(), DType::F32).expect("a model");
-        let prompts =
-            task.validation().iter().map(|problem| task.prompt(problem).expect("its own"));
+        let prompts = task.validation.iter().map(|problem| problem.prompt.clone());
         let prompts: Vec<Vec<u32>> = prompts.collect();
         let decoding = Decoding::new(&config, &files).expect("valid");
         let made = decoding.run(&model, &prompts, 0, &mut |_, _, _| {}).expect("it fits");
         let mut correct = 0;
-        for (problem, made) in task.validation().iter().zip(&made) {
+        for (problem, made) in task.validation.iter().zip(&made) {
             let row = &made.rows[0];
             assert_eq!(row.tally.soft, cut.soft);
-            let answer = task.answer_of_cut(cut, &row.token_ids);
-            correct += usize::from(answer == Some(problem.answer));
+            let right = task.is_right(Arm::Soft, problem, Some(cut), &row.token_ids);
+            correct += usize::from(right);
         }
         if steps == 15 {
             let ours = &trained.results.arms[0];
             assert_eq!((ours.arm, ours.correct), (Arm::Soft, correct as u64));
-            assert_eq!(ours.total, task.validation().len() as u64);
+            assert_eq!(ours.total, task.validation.len() as u64);
         }
     }
 }

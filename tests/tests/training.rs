@@ -6,21 +6,22 @@ use std::path::{Path, PathBuf};
 use burn::tensor::DType;
 use serde_json::json;
 use soft_core::SoftPipeline;
-use soft_model::{GenerateOptions, Manner, Mode, ModelFiles, Transformer, generate, score};
+use soft_model::{GenerateOptions, ModelFiles, Transformer, generate, score};
 use soft_tests::device;
 use soft_tests::runs::{
-    Runs, assert_same_outcome, checkpoint, metrics, read, read_json, series, state, tensors,
+    Runs, assert_same_outcome, checkpoint, metrics, mnns, read, read_json, series, state, tensors,
     write_counting_lines,
 };
 use soft_train::Error;
 use soft_train::batch::Batch;
 use soft_train::checkpoint_dir::verify;
-use soft_train::config::{Arm, Loader};
+use soft_train::config::{Arm, Loader, SpanKind};
 use soft_train::data::{Limits, read_ids};
+use soft_train::decoding::Decoding;
 use soft_train::objective::{BatchLoss, Objective, StepTotals};
 use soft_train::rollout::{Rollout, Sequential, StepContext};
 use soft_train::run::Resume;
-use soft_train::task::mnns::Mnns;
+use soft_train::task::Task;
 
 fn assert_falls(run_dir: &Path, what: &str) {
     let losses = series(run_dir, "loss");
@@ -378,25 +379,15 @@ fn a_run_that_diverges_ends_with_its_own_error() {
 
 /// Problems answered right when a checkpoint is run as `soft generate --model` runs it: with the
 /// settings that lie in it, one prompt at a time.
-fn correct_by_generate(folder: &Path, task: &Mnns, arm: Arm) -> usize {
+fn correct_by_generate(folder: &Path, task: &Task, arm: Arm) -> usize {
     let (files, model) = open(folder);
     let text = files.soft.as_ref().expect("soft_config.toml");
     let config = Loader::new().model(text).load().expect("valid settings").config;
-    let options = GenerateOptions {
-        thoughts: Manner::new(
-            SoftPipeline::new(config.soft.pipeline()).expect("valid settings"),
-            Mode::Soft,
-        ),
-        max_new: config.generate.max_new,
-        eos_ids: files.generation.eos_ids.clone(),
-        seed: config.run.seed,
-        ..GenerateOptions::default()
-    };
-    let mode = config.soft.mode.into();
-    let right = task.validation().iter().filter(|problem| {
-        let prompt = vec![task.prompt(problem).expect("of this task")];
-        let made = generate(&model, &prompt, &|_, _| mode, &options, &mut |_, _, _| {});
-        task.answer_of(arm, &made.expect("it fits")[0].token_ids) == Some(problem.answer)
+    let decoding = Decoding::new(&config, &files).expect("valid settings");
+    let right = task.validation.iter().filter(|problem| {
+        let prompt = std::slice::from_ref(&problem.prompt);
+        let made = decoding.run(&model, prompt, 0, &mut |_, _, _| {}).expect("it fits");
+        task.is_right(arm, problem, None, &made[0].rows[0].token_ids)
     });
     right.count()
 }
@@ -407,9 +398,9 @@ fn a_checkpoint_generates_the_answers_that_were_counted() {
     let arms = r#"eval.arms=["soft", "hard", "no_thought"]"#;
     let settings = [arms, "train.steps=150", "rollout.kind=parallel", "guidance.start=0.5"];
     let trained = runs.train("run", &settings);
-    let task = Mnns::new(3, 5).expect("a small task");
+    let task = mnns(3, 5);
     for result in &trained.results.arms {
-        assert_eq!(result.total, task.validation().len() as u64);
+        assert_eq!(result.total, task.validation.len() as u64);
         let correct = correct_by_generate(Path::new(&result.checkpoint), &task, result.arm);
         assert_eq!(result.correct, correct as u64, "{}", result.arm);
         assert!(correct > 0, "{} answers nothing right: this test compares nothing", result.arm);
@@ -423,7 +414,7 @@ fn filters_and_branches_of_a_run_are_those_its_checkpoint_generates_with() {
     let more = ["low_rank.rank=4", "train.lr=3e-2"];
     let trained = runs.train("run", &[&settings[..], &more].concat());
     let result = &trained.results.arms[0];
-    let task = Mnns::new(3, 5).expect("a small task");
+    let task = mnns(3, 5);
     let correct = correct_by_generate(Path::new(&result.checkpoint), &task, Arm::Soft);
     assert_eq!(result.correct, correct as u64);
 }
@@ -436,7 +427,11 @@ fn a_checkpoint_keeps_what_was_changed_of_a_preset() {
     let text = open(&checkpoint(&run, 1)).0.soft.expect("soft_config.toml");
     let config = Loader::new().model(text).load().expect("valid settings").config;
     assert_eq!((config.soft.top_k, config.soft.max_top_k), (3, 5));
-    assert_eq!(config.think, soft_train::config::Think::default(), "the task has no tags");
+    assert_eq!(
+        (config.think.span, config.think.first),
+        (SpanKind::First, 2),
+        "two sums, an answer"
+    );
 }
 
 /// Mean cross-entropy of the scored positions of a file, by the exact recurrence without guidance.

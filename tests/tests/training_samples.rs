@@ -78,7 +78,8 @@ fn trainings_side_by_side_show_both_kinds_of_time() {
     for time in [Time::Wall, Time::Processor] {
         let page = render_side_by_side(&trained, time).expect("a page");
         assert!(page.contains("has the best valid/accuracy"), "{page}");
-        assert_eq!(page.matches("<svg class=\"plot\"").count(), 2, "by time and by step");
+        let plots = page.matches("<svg class=\"plot\"").count();
+        assert_eq!(plots, 6, "three figures, by time and by step");
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use soft_model::{ModelConfig, ModelFiles, expected_tensors};
 use soft_train::Control;
-use soft_train::config::{Config, Resolved, RolloutKind, ScheduleForm, TaskName};
+use soft_train::config::{Config, Resolved, RolloutKind, ScheduleForm};
 use soft_train::run::{Resume, TrainOptions, shell_word};
-use soft_train::task::mnns::Mnns;
+use soft_train::task::Task;
 
 use crate::arguments::{Global, Train};
 use crate::failure::Failure;
@@ -119,9 +119,7 @@ fn command(program: &str, arguments: &Train, global: &Global) -> String {
 /// What a training would do, for people.
 fn plan(resolved: &Resolved, memory: &str) -> Result<String, Failure> {
     let config = &resolved.config;
-    let task = (config.task.name == TaskName::Mnns)
-        .then(|| Mnns::new(config.task.digits, config.task.digit_max));
-    let task = task.transpose()?;
+    let task = Task::new(&config.task)?;
     let (shape, there) = match (&config.model.path, &task) {
         (Some(path), _) => {
             let files = ModelFiles::open(Path::new(path))?;
@@ -130,7 +128,7 @@ fn plan(resolved: &Resolved, memory: &str) -> Result<String, Failure> {
         }
         (None, Some(task)) => {
             let positions = task.max_positions() + config.prefix.tokens + config.prompt.tokens;
-            (Some(config.model.new_shape(task.vocabulary().len(), positions)), 0)
+            (Some(config.model.new_shape(task.tokens.len(), positions)), 0)
         }
         (None, None) => (None, 0),
     };
@@ -179,13 +177,14 @@ fn model_line(
     ))
 }
 
-fn task_line(config: &Config, task: Option<&Mnns>) -> String {
+fn task_line(config: &Config, task: Option<&Task>) -> String {
     let arms: Vec<_> = config.eval.arms.iter().map(|arm| arm.as_str()).collect();
     match task {
         Some(task) => format!(
-            "task      mnns: {} training and {} validation problems; arms {}",
-            thousands(task.train().len()),
-            thousands(task.validation().len()),
+            "task      {}: {} training and {} validation problems; arms {}",
+            config.task.name,
+            thousands(task.train.len()),
+            thousands(task.validation.len()),
             arms.join(", ")
         ),
         None => {

@@ -80,6 +80,10 @@ pub(crate) mod metric_name {
     pub(crate) const TEXT_PERPLEXITY: &str = "Text perplexity";
     /// Share of validation problems answered right.
     pub(crate) const ACCURACY: &str = "Accuracy";
+    /// KL of the true belief from that of the thoughts, of tasks that know it.
+    pub(crate) const BELIEF_KL: &str = "Belief KL";
+    /// Weight of the thoughts on tokens that may be true.
+    pub(crate) const BELIEF_MASS: &str = "Belief on truth";
 }
 
 /// What the strategy and the model share while training: Burn's Learner keeps its optimizer to

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod belief;
 pub mod checkpoint_dir;
 pub mod comparison;
 pub mod config;

@@ -38,9 +38,7 @@ use crate::results::{Context, Results};
 use crate::run_dir::{
     CONFIG, DATA, Environment, ORIGINS, RESULTS, RunDir, check_same_evaluation, check_same_run,
 };
-use crate::task::mnns::{
-    Mnns, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, always_one_share,
-};
+use crate::task::Task;
 
 /// What a run goes on from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -86,7 +84,7 @@ pub struct Trained {
 
 /// What is learned.
 pub(crate) enum Problem {
-    Mnns(Box<Mnns>),
+    Task(Box<Task>),
     Examples {
         /// Those of the last stage of a curriculum, where there is one.
         train: Vec<Example>,
@@ -100,12 +98,12 @@ pub(crate) enum Problem {
 
 impl Problem {
     fn open(config: &Config) -> Result<Self, Error> {
+        if let Some(task) = Task::new(&config.task)? {
+            model::check_curriculum(&task, config)?;
+            model::check_fits(&task, config, model::limits(config)?)?;
+            return Ok(Self::Task(Box::new(task)));
+        }
         match config.task.name {
-            TaskName::Mnns => {
-                let task = Mnns::new(config.task.digits, config.task.digit_max)?;
-                model::check_fits(&task, config, model::limits(config)?)?;
-                Ok(Self::Mnns(Box::new(task)))
-            }
             TaskName::Ids => {
                 let limits = model::limits(config)?;
                 let reader = Reader::new(&config.data, TaskName::Ids, limits, None);
@@ -138,7 +136,7 @@ impl Problem {
                     earlier.push(train);
                 }
             }
-            TaskName::None => Err(Error::Config {
+            _ => Err(Error::Config {
                 report: "`task.name` is \"none\"; expected a task to train on".into(),
             }),
         }
@@ -147,7 +145,7 @@ impl Problem {
     /// Number of stages of the curriculum; 1 without one.
     fn num_stages(&self, config: &Config) -> usize {
         match self {
-            Self::Mnns(task) => config.curriculum.count(task.digits() - 1),
+            Self::Task(task) => config.curriculum.count(task.max_steps()),
             Self::Examples { earlier, .. } => earlier.len() + 1,
         }
     }
@@ -160,16 +158,16 @@ impl Problem {
     /// The examples of each stage.
     fn stages(&self, config: &Config, arm: Arm) -> Result<Vec<Vec<Example>>, Error> {
         match self {
-            Self::Mnns(task) => {
+            Self::Task(task) => {
                 let of_stage = |stage| {
                     let cut = config.curriculum.cut(stage);
                     let example = |problem| match cut {
                         Some(cut) => task.cut_example(problem, cut),
                         None => task.example(arm, problem),
                     };
-                    task.train().iter().map(example).collect()
+                    task.train.iter().map(example).collect()
                 };
-                (0..self.num_stages(config)).map(of_stage).collect()
+                Ok((0..self.num_stages(config)).map(of_stage).collect())
             }
             Self::Examples { train, earlier, .. } => {
                 Ok(earlier.iter().chain([train]).cloned().collect())
@@ -221,7 +219,7 @@ fn check_memory(
 /// The arms that are trained: another way to feed the same model is none.
 fn trained_arms(config: &Config, problem: &Problem) -> Vec<Arm> {
     match problem {
-        Problem::Mnns(_) => {
+        Problem::Task(_) => {
             let arms = config.eval.arms.iter().copied();
             arms.filter(|&arm| arm != Arm::SoftFedHard).collect()
         }
@@ -411,6 +409,9 @@ pub fn shell_word(word: &str) -> String {
     if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
+/// Tokens of the longest prompt that is shown where commands are advised.
+const LONGEST_SHOWN: usize = 16;
+
 fn table(
     config: &Config,
     problem: &Problem,
@@ -418,22 +419,30 @@ fn table(
     results: &Results,
     options: &TrainOptions,
 ) -> String {
-    let Problem::Mnns(task) = problem else {
+    let Problem::Task(task) = problem else {
         return format!("run directory: {}\n", run_dir.path().display());
     };
     let soft = results.arms.iter().find(|result| result.arm == Arm::Soft);
     let mut next = Vec::new();
-    if let (Some(soft), Some(problem)) = (soft, task.validation().first()) {
-        let prompt = task.prompt(problem).unwrap_or_default();
-        let ids: Vec<String> = prompt.iter().map(ToString::to_string).collect();
+    if let (Some(soft), Some(problem)) = (soft, task.validation.first()) {
+        let ids: Vec<String> = problem.prompt.iter().map(ToString::to_string).collect();
         let command = format!(
             "{} generate --model {} --prompt-ids {} --json",
             options.program,
             shell_word(&soft.checkpoint),
             ids.join(",")
         );
-        let digits: Vec<String> = problem.digits.iter().map(ToString::to_string).collect();
-        let what = format!("what it believes on {}: answer {}", digits.join(" "), problem.answer);
+        let answer = task.tokens.text(&problem.answer);
+        let what = match problem.prompt.len() {
+            // Longer ones are for the machine alone.
+            ..=LONGEST_SHOWN => {
+                format!(
+                    "what it believes on {}: answer {answer}",
+                    task.tokens.text(&problem.prompt)
+                )
+            }
+            _ => format!("what it believes on the first held-out problem: answer {answer}"),
+        };
         next.push((command, what));
         next.push((
             format!(
@@ -455,13 +464,14 @@ fn table(
             ));
         }
     }
-    let baseline = ("always 1".to_owned(), always_one_share(task.validation()));
+    let published = task.published.as_ref();
     results.table(&Context {
-        baseline: Some(baseline),
-        published_source: PUBLISHED_SOURCE.to_owned(),
+        baseline: task.baseline.clone(),
+        published_source: published.map_or("", |published| published.source).to_owned(),
         // How long the published model that feeds hidden states was trained is not said.
-        published_budget: (config.soft.feed != FeedKind::Hidden)
-            .then_some((PUBLISHED_STEPS, PUBLISHED_BATCH)),
+        published_budget: published
+            .filter(|_| config.soft.feed != FeedKind::Hidden)
+            .map(|published| published.budget),
         run_dir: run_dir.path().display().to_string(),
         next,
     })

@@ -6,10 +6,11 @@ use soft_model::{GenerateOptions, Manner, Mode, ModelFiles, SoftInput, Transform
 use soft_train::config::Arm;
 use soft_train::evaluate::{Asking, count_correct};
 use soft_train::objective::soft_cross_entropy;
-use soft_train::task::mnns::Mnns;
+use soft_train::task::Task;
 
 use super::{SEEDS, Study, spread, table};
 use crate::device;
+use crate::runs::mnns;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -42,17 +43,16 @@ fn pipeline(temperature: f64, min_p: f64, order: &[Transform]) -> Result<SoftPip
 }
 
 /// What the filters leave of thoughts: mean mass kept, mean number of tokens kept.
-fn kept(model: &Transformer, task: &Mnns, pipeline: &SoftPipeline) -> Result<[f64; 2], Failure> {
+fn kept(model: &Transformer, task: &Task, pipeline: &SoftPipeline) -> Result<[f64; 2], Failure> {
     let options = GenerateOptions {
         thoughts: Manner::new(pipeline.clone(), Mode::Soft),
-        max_new: task.max_new(Arm::Soft),
+        max_new: task.max_new(Arm::Soft, None),
         record: true,
         keep_inputs: true,
         ..GenerateOptions::default()
     };
-    let problems = &task.validation()[..LOOKED_INTO.min(task.validation().len())];
-    let prompts = problems.iter().map(|problem| task.prompt(problem));
-    let prompts: Vec<Vec<u32>> = prompts.collect::<Result<_, _>>()?;
+    let problems = &task.validation[..LOOKED_INTO.min(task.validation.len())];
+    let prompts: Vec<Vec<u32>> = problems.iter().map(|problem| problem.prompt.clone()).collect();
     let made = generate(model, &prompts, &|_, _| Mode::Soft, &options, &mut |_, _, _| {})?;
     let (mut mass, mut number, mut count) = (0.0, 0.0, 0.0);
     for row in &made {
@@ -75,7 +75,7 @@ fn kept(model: &Transformer, task: &Mnns, pipeline: &SoftPipeline) -> Result<[f6
 /// # Errors
 /// Those of the trainings and generations.
 pub fn of_mnns(study: &Study) -> Result<String, Failure> {
-    let task = Mnns::new(4, 9)?;
+    let task = mnns(4, 9);
     let models: Vec<Transformer> = SEEDS
         .iter()
         .map(|&seed| {
@@ -91,7 +91,7 @@ pub fn of_mnns(study: &Study) -> Result<String, Failure> {
             let [mass, number] = kept(model, &task, &pipeline)?;
             masses.push(100.0 * mass);
             numbers.push(number);
-            let problems = task.validation();
+            let problems = &task.validation;
             let thoughts = Manner::new(pipeline.clone(), Mode::Soft);
             let asking = Asking { arm: Arm::Soft, thoughts, cut: None, seed: 0 };
             let correct = count_correct(model, &task, problems, &asking)?;

@@ -68,21 +68,6 @@ choice! {
 }
 
 choice! {
-    /// What is learned.
-    TaskName {
-        /// Minimum non-negative signed sum of a few digits, generated.
-        Mnns = "mnns",
-        /// Token ids from `data.train`.
-        Ids = "ids",
-        /// Text from `data.train`, through the tokenizer and chat template of `model.path`.
-        Text = "text",
-        /// Nothing: for configurations that only generate.
-        #[default]
-        None = "none",
-    }
-}
-
-choice! {
     /// What a line of a data file holds.
     DataFormat {
         /// Found by the keys of the first good line; for the task "ids" it is "ids".
@@ -496,7 +481,7 @@ choice! {
 choice! {
     /// A figure of the evaluations during training.
     HeldOutMetric {
-        /// "accuracy" of the task "mnns", else "answer_cross_entropy" where held-out examples have answers, else "cross_entropy", or "text_perplexity" where nothing else is measured.
+        /// "accuracy" of a task that is generated, else "answer_cross_entropy" where held-out examples have answers, else "cross_entropy", or "text_perplexity" where nothing else is measured.
         #[default]
         Auto = "auto",
         /// Share of held-out problems answered right; more is better.

@@ -27,11 +27,12 @@ mod suggest;
 mod tests;
 mod validate;
 
+pub use crate::task::TaskName;
 pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
     GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, MemoryCheck,
     Mode, ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset,
-    RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TaskName, TooLong, TrainOn,
+    RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};

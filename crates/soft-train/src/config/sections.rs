@@ -6,10 +6,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::task::TaskName;
+
 use super::choices::{
     BadLines, DataFormat, EstimatorKind, GuidanceForm, GuidanceOver, LrSchedule, MemoryCheck, Mode,
-    ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm, SoftInputs, TaskName,
-    TooLong, TrainOn,
+    ModelFamily, Normalize, Paths, Precision, RolloutKind, ScheduleForm, SoftInputs, TooLong,
+    TrainOn,
 };
 
 mod adapter;
@@ -290,11 +292,14 @@ pub struct Task {
     /// Largest digit of the "mnns" task; digits are 1 to this.
     #[schemars(range(min = 1, max = 99))]
     pub digit_max: usize,
+    /// Sign choices of the "mnns" task whose sums a soft thought holds: those with the last sum nearest to 0. 0 holds those of all.
+    #[schemars(range(max = 256))]
+    pub budget: usize,
 }
 
 impl Default for Task {
     fn default() -> Self {
-        Self { name: TaskName::None, digits: 4, digit_max: 9 }
+        Self { name: TaskName::None, digits: 4, digit_max: 9, budget: 0 }
     }
 }
 

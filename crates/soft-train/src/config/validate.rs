@@ -5,7 +5,6 @@ use soft_core::SoftPipeline;
 use super::choices::{
     DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind, GateKind, LrSchedule, Mode,
     ModelFamily, NoiseKind, Preset, RolloutKind, ScheduleForm, SearchKind, SpanKind, Stage,
-    TaskName,
 };
 use super::error::{ConfigError, Problem};
 use super::fields::fields;
@@ -14,6 +13,7 @@ use super::origin::Origin;
 use super::sections::Soft;
 use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
+use crate::task::TaskName;
 use crate::task::mnns::MAX_PROBLEMS;
 
 mod adapter;
@@ -268,9 +268,12 @@ fn hidden_answer(config: &Config, place: Place<'_>) -> Option<Found> {
 fn evaluation(config: &Config, place: Place<'_>) -> Vec<Found> {
     let eval = &config.eval;
     let mut problems = repeated("eval.controls", &eval.controls, place);
-    if config.task.name == TaskName::Mnns && !eval.text.as_slice().is_empty() {
-        let message = "`eval.text` is set and `task.name` is \"mnns\", whose vocabulary has no words; expected the task \"text\" or \"ids\", or no text";
-        problems.push(found(place, &["eval.text", "task.name"], message.into()));
+    if config.task.name.is_generated() && !eval.text.as_slice().is_empty() {
+        let message = format!(
+            "`eval.text` is set and `task.name` is \"{}\", whose vocabulary has no words; expected the task \"text\" or \"ids\", or no text",
+            config.task.name
+        );
+        problems.push(found(place, &["eval.text", "task.name"], message));
     }
     match (eval.extract, eval.pattern.is_empty()) {
         (ExtractKind::Regex, true) => {
@@ -487,7 +490,7 @@ fn arms(config: &Config, place: Place<'_>) -> Vec<Found> {
     let says = match config.task.name {
         TaskName::Ids => Some("whose lines say themselves which inputs are soft"),
         TaskName::Text => Some("where `data.soft` says which inputs are soft"),
-        TaskName::Mnns | TaskName::None => None,
+        _ => None,
     };
     if let (Some(says), false) = (says, built_in || arms[..] == [Arm::Soft]) {
         let message = format!(

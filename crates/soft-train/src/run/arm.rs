@@ -19,6 +19,7 @@ use super::samples::Samples;
 use super::trained::rates;
 use super::{Problem, TrainOptions, best, learned, model};
 use crate::batch::Batch;
+use crate::belief::answers_and_beliefs;
 use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, FeedKind, HeldOutMetric, RolloutKind, RolloutPlan, TaskName};
 use crate::dashboard::{self, Activity, Begun, News};
@@ -218,10 +219,15 @@ impl Training<'_> {
             training = training.metric_train_numeric(ScalarMetric::new(name));
         }
         let held_out = match self.problem {
-            Problem::Mnns(_) => metric_name::ACCURACY,
+            Problem::Task(_) => metric_name::ACCURACY,
             Problem::Examples { .. } => metric_name::CROSS_ENTROPY,
         };
         training = training.metric_valid_numeric(ScalarMetric::new(held_out));
+        if matches!(self.problem, Problem::Task(_)) && self.arm == Arm::Soft {
+            training = training
+                .metric_valid_numeric(ScalarMetric::new(metric_name::BELIEF_KL))
+                .metric_valid_numeric(ScalarMetric::new(metric_name::BELIEF_MASS));
+        }
         if self.config.task.name == TaskName::Text {
             let answers = metric_name::ANSWER_CROSS_ENTROPY;
             training = training
@@ -300,7 +306,7 @@ impl Training<'_> {
     fn watch(&self) -> Result<Watch, Error> {
         let config = self.config;
         let answers = match self.problem {
-            Problem::Mnns(_) => true,
+            Problem::Task(_) => true,
             Problem::Examples { valid, .. } => {
                 let valid = limited(valid, config.eval.limit);
                 valid.iter().any(|example| example.answer_from.is_some())
@@ -334,9 +340,9 @@ impl Training<'_> {
             return Ok(None);
         }
         let examples: Vec<Example> = match self.problem {
-            Problem::Mnns(task) => {
-                let problems = limited(task.validation(), count).iter();
-                problems.map(|problem| task.example(self.arm, problem)).collect::<Result<_, _>>()?
+            Problem::Task(task) => {
+                let problems = limited(&task.validation, count).iter();
+                problems.map(|problem| task.example(self.arm, problem)).collect()
             }
             Problem::Examples { valid, .. } => limited(valid, count).to_vec(),
         };
@@ -352,21 +358,31 @@ impl Training<'_> {
         let pipeline = SoftPipeline::new(self.config.soft.pipeline())?;
         let (seed, limit) = (self.config.run.seed, self.config.eval.limit);
         match self.problem {
-            Problem::Mnns(task) => {
+            Problem::Task(task) => {
                 let task = task.clone();
                 let curriculum = self.config.curriculum.clone();
                 let stages = self.problem.num_stages(self.config);
                 let asking = self.asking(self.arm, 0, None)?;
                 Ok(Box::new(move |learner, steps| {
-                    let problems = limited(task.validation(), limit);
+                    let problems = limited(&task.validation, limit);
                     let cut = curriculum.cut_after(steps, stages);
                     let mut asking = Asking { cut, ..asking.clone() };
                     let filters = learner.filters.as_ref();
                     asking.thoughts.pipeline = learned::decoded(&pipeline, filters);
-                    let correct = count_correct(&learner.model, &task, problems, &asking)?;
+                    let model = &learner.model;
+                    let (right, beliefs) = answers_and_beliefs(model, &task, problems, &asking)?;
+                    let correct = right.into_iter().filter(|&right| right).count();
                     let value = correct as f64 / problems.len() as f64;
                     let title = metric_name::ACCURACY;
-                    Ok(vec![HeldOut { title, key: "valid/accuracy", value }])
+                    let mut figures = vec![HeldOut { title, key: ACCURACY_KEY, value }];
+                    if !beliefs.steps.is_empty() {
+                        let (kl, mass) = (beliefs.kl(), beliefs.mass());
+                        let title = metric_name::BELIEF_KL;
+                        figures.push(HeldOut { title, key: "valid/belief_kl", value: kl });
+                        let title = metric_name::BELIEF_MASS;
+                        figures.push(HeldOut { title, key: "valid/belief_mass", value: mass });
+                    }
+                    Ok(figures)
                 }))
             }
             Problem::Examples { valid, .. } => {
@@ -428,7 +444,7 @@ impl Training<'_> {
     ) -> Result<Vec<ArmResult>, Error> {
         let model = &learner.model;
         dashboard::tell(|| News::Doing(Activity::Evaluating));
-        let Problem::Mnns(task) = self.problem else {
+        let Problem::Task(task) = self.problem else {
             let held_out = match held_out.is_empty() {
                 true => (self.evaluation()?)(learner, done.steps)?,
                 false => held_out,
@@ -440,7 +456,7 @@ impl Training<'_> {
             return Ok(Vec::new());
         };
         let config = self.config;
-        let problems = limited(task.validation(), config.eval.limit);
+        let problems = limited(&task.validation, config.eval.limit);
         let mut arms = vec![self.arm];
         if self.arm == Arm::Soft && config.eval.arms.contains(&Arm::SoftFedHard) {
             arms.push(Arm::SoftFedHard);
@@ -448,9 +464,8 @@ impl Training<'_> {
         let shape = model.config();
         let result = |arm| -> Result<ArmResult, Error> {
             // The arm that was trained may have been asked after its last step already.
-            let known = held_out.iter().filter(|_| arm == self.arm);
-            let correct = match known.map(|held_out| held_out.value * problems.len() as f64).next()
-            {
+            let known = held_out.iter().filter(|own| arm == self.arm && own.key == ACCURACY_KEY);
+            let correct = match known.map(|own| own.value * problems.len() as f64).next() {
                 Some(correct) => correct.round() as u64,
                 None => {
                     let asking = self.asking(arm, done.steps, learner.filters.as_ref())?;
@@ -461,13 +476,13 @@ impl Training<'_> {
             result.steps = done.steps as u64;
             result.batch = (config.train.micro_batch * config.train.grad_accum) as u64;
             result.seconds = done.seconds;
-            let (layers, heads, width) = (shape.n_layers, shape.n_heads, shape.d_model);
+            let shape = (shape.n_layers, shape.n_heads, shape.d_model);
             // Nothing is published of hidden states without a curriculum, or of mixtures with one.
             let hidden = config.soft.feed == FeedKind::Hidden;
             result.published = match (arm, hidden, config.curriculum.is_on()) {
-                (Arm::Soft, true, true) => task.published_hidden(layers, heads, width),
+                (Arm::Soft, true, true) => task.published(arm, true, shape),
                 (Arm::Soft, true, false) | (Arm::Soft, false, true) => None,
-                _ => task.published(arm, layers, heads, width),
+                _ => task.published(arm, false, shape),
             };
             result.checkpoint = checkpoint.display().to_string();
             result.parameters = checkpoint::parameters(model);
@@ -478,6 +493,9 @@ impl Training<'_> {
         arms.into_iter().map(result).collect()
     }
 }
+
+/// Key of the share of right answers in `metrics.jsonl`.
+const ACCURACY_KEY: &str = "valid/accuracy";
 
 fn limited<T>(all: &[T], limit: usize) -> &[T] {
     if limit == 0 { all } else { &all[..limit.min(all.len())] }

@@ -18,7 +18,7 @@ use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
     newest_valid, prune, require_space, verify,
 };
-use crate::config::{Arm, Config, TaskName};
+use crate::config::{Arm, Config};
 use crate::disk::space;
 use crate::error::Error;
 use crate::faults::Faults;
@@ -70,7 +70,7 @@ impl CheckpointWriter {
         faults: &Faults,
     ) -> Result<Self, Error> {
         let tokenizer = match (problem, &config.model.path) {
-            (Problem::Mnns(task), _) => Vocabulary::Task(task.vocabulary().tokenizer_json()),
+            (Problem::Task(task), _) => Vocabulary::Task(task.tokens.tokenizer_json()),
             (Problem::Examples { .. }, Some(_)) => {
                 let tokenizer = Base::open(config)?.and_then(|base| base.files.tokenizer);
                 Vocabulary::Model(tokenizer.map(Box::new))
@@ -299,7 +299,7 @@ fn check_same_parameters(
 
 /// Checks that ids still mean what they meant: later checkpoints get the tokenizer of `model.path`.
 fn check_tokenizer(path: &Path, files: &ModelFiles, config: &Config) -> Result<(), Error> {
-    if config.task.name == TaskName::Mnns {
+    if config.task.name.is_generated() {
         return Ok(());
     }
     let base = Base::open(config)?.and_then(|base| base.files.tokenizer);

@@ -54,9 +54,9 @@ impl DataCard {
     pub(crate) fn of(problem: &Problem, config: &Config, arm: Arm) -> Result<Option<Self>, Error> {
         let train = problem.stages(config, arm)?.pop().unwrap_or_default();
         let (valid, notes) = match problem {
-            Problem::Mnns(task) => {
-                let examples = task.validation().iter().map(|problem| task.example(arm, problem));
-                (examples.collect::<Result<Vec<_>, _>>()?, Vec::new())
+            Problem::Task(task) => {
+                let examples = task.validation.iter().map(|problem| task.example(arm, problem));
+                (examples.collect::<Vec<_>>(), Vec::new())
             }
             Problem::Examples { valid, notes, .. } => (valid.clone(), notes.clone()),
         };

@@ -10,7 +10,7 @@ use crate::config::{Active, Arm, Config, adds};
 use crate::data::{Limits, TextEncoder};
 use crate::error::Error;
 use crate::example::{Example, Truth};
-use crate::task::mnns::{Mnns, Vocabulary};
+use crate::task::{SpecialTokens, Task};
 
 /// What examples must fit into: the checkpoint that is named, or nothing. Checks too that what the
 /// configuration adds to that checkpoint is not there yet.
@@ -66,25 +66,41 @@ pub fn text_encoder<'a>(config: &Config, files: &'a ModelFiles) -> Result<TextEn
 }
 
 /// Positions of a task's longest line, in any stage of the curriculum.
-fn positions(task: &Mnns, config: &Config) -> usize {
-    let stages = 0..config.curriculum.count(task.digits() - 1);
+fn positions(task: &Task, config: &Config) -> usize {
+    let stages = 0..config.curriculum.count(task.max_steps());
     let staged = stages.filter_map(|stage| config.curriculum.cut(stage));
     staged.map(|cut| task.cut_positions(cut)).max().unwrap_or(0).max(task.max_positions())
 }
 
+/// Checks that a curriculum leaves out no more steps than a task's thoughts have.
+pub(super) fn check_curriculum(task: &Task, config: &Config) -> Result<(), Error> {
+    let (stages, steps) = (config.curriculum.stages, task.max_steps());
+    if stages <= steps {
+        return Ok(());
+    }
+    Err(Error::Config {
+        report: format!(
+            "`curriculum.stages` is {stages} and the thoughts of the task \"{}\" have {steps} steps; \
+             expected at most as many",
+            task.name
+        ),
+    })
+}
+
 /// Checks that a task's longest line, and every one of its ids, fit a model that is named.
-pub(super) fn check_fits(task: &Mnns, config: &Config, limits: Limits) -> Result<(), Error> {
-    let (ids, positions) = (task.vocabulary().len(), positions(task, config));
+pub(super) fn check_fits(task: &Task, config: &Config, limits: Limits) -> Result<(), Error> {
+    let (ids, positions) = (task.tokens.len(), positions(task, config));
     if let Some(vocab_size) = limits.vocab_size.filter(|&vocab_size| vocab_size < ids) {
-        let place = "task mnns".to_owned();
+        let place = format!("task {}", task.name);
         return Err(Error::TokenOutsideVocabulary { place, id: ids as u32 - 1, vocab_size });
     }
     match limits.context.filter(|&context| context < positions) {
         None => Ok(()),
         Some(context) => Err(Error::Data {
             report: format!(
-                "task mnns needs {positions} positions, the model of `model.path` has {context} \
-                 for it: lower `task.digits`, or take another model"
+                "task {} needs {positions} positions, the model of `model.path` has {context} for \
+                 it: make its problems smaller, or take another model",
+                task.name
             ),
         }),
     }
@@ -130,7 +146,7 @@ pub(super) fn check_active(config: &Config, problem: &Problem) -> Result<(), Err
 /// The shape of a new model for the ids and the longest line of a problem.
 pub(super) fn new_shape(config: &Config, problem: &Problem) -> ModelConfig {
     let (vocab_size, max_positions) = match problem {
-        Problem::Mnns(task) => (task.vocabulary().len(), positions(task, config)),
+        Problem::Task(task) => (task.tokens.len(), positions(task, config)),
         Problem::Examples { train, valid, earlier, .. } => {
             let all = || train.iter().chain(valid).chain(earlier.iter().flatten());
             (all().map(largest_id).max().unwrap_or(0) as usize + 1, longest(all()))
@@ -143,11 +159,12 @@ pub(super) fn new_shape(config: &Config, problem: &Problem) -> ModelConfig {
 
 fn new_model(config: &Config, problem: &Problem, arm: Arm, device: &Device) -> Transformer {
     let mut shape = new_shape(config, problem);
-    if matches!(problem, Problem::Mnns(_)) {
-        shape.bos_id = Some(Vocabulary::BOS);
-        shape.pad_id = Some(Vocabulary::PAD);
+    if let Problem::Task(task) = problem {
+        let SpecialTokens { pad, bos, eos } = task.tokens.special();
+        shape.bos_id = Some(bos);
+        shape.pad_id = Some(pad);
         // Soft thoughts end after a fixed number of positions, the other arms with a token.
-        shape.eos_ids = if arm == Arm::Soft { Vec::new() } else { vec![Vocabulary::EOS] };
+        shape.eos_ids = if arm == Arm::Soft { Vec::new() } else { vec![eos] };
     }
     Transformer::from_seed(&shape, config.run.seed, device, DType::F32)
 }

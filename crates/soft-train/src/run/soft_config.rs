@@ -22,10 +22,18 @@ pub(super) fn soft_config(
     table.insert("soft".to_owned(), if thinks { soft(config) } else { greedy() }.into());
     match (thinks, cut, config.task.name) {
         (true, Some(cut), name) => {
-            table.insert("think".to_owned(), first(config, cut, problem).into());
-            if name == TaskName::Mnns {
+            table.insert("think".to_owned(), first(config, cut.soft, problem).into());
+            if name.is_generated() {
                 table.insert("answer".to_owned(), greedy().into());
             }
+        }
+        (true, None, name) if name.is_generated() => {
+            let steps = match problem {
+                Problem::Task(task) => task.max_steps(),
+                Problem::Examples { .. } => 0,
+            };
+            table.insert("think".to_owned(), first(config, steps, problem).into());
+            table.insert("answer".to_owned(), greedy().into());
         }
         (true, None, TaskName::Text) => {
             table.insert("think".to_owned(), think(config, problem, tokenizer).into());
@@ -38,8 +46,7 @@ pub(super) fn soft_config(
     }
     let mut generate = Table::new();
     let max_new = match (problem, cut) {
-        (Problem::Mnns(task), Some(cut)) => Some(task.cut_len(cut)),
-        (Problem::Mnns(task), None) => Some(task.max_new(arm)),
+        (Problem::Task(task), cut) => Some(task.max_new(arm, cut)),
         (Problem::Examples { .. }, _) => None,
     };
     if let Some(max_new) = max_new {
@@ -92,11 +99,12 @@ fn soft(config: &Config) -> Table {
     soft
 }
 
-/// The soft positions of a stage of a curriculum, which come first in what is generated.
-fn first(config: &Config, cut: Cut, problem: &Problem) -> Table {
+/// Soft positions that come first in what is generated: those of a stage of a curriculum, or the
+/// thoughts of a task.
+fn first(config: &Config, soft: usize, problem: &Problem) -> Table {
     let mut think = Table::try_from(&config.think).unwrap_or_default();
     think.insert("span".to_owned(), SpanKind::First.as_str().into());
-    think.insert("first".to_owned(), (cut.soft as i64).into());
+    think.insert("first".to_owned(), (soft as i64).into());
     // A task has no tags; a text has the opening one before its soft positions.
     let begins = matches!(problem, Problem::Examples { .. }) && !config.think.open.is_empty();
     think.insert("begin".to_owned(), begins.into());
@@ -124,7 +132,7 @@ fn think(config: &Config, problem: &Problem, tokenizer: Option<&Tokenizer>) -> T
             set("split_tags", (config.think.split_tags || tags.iter().any(splits)).into());
             let begins = match problem {
                 Problem::Examples { train, .. } => train.iter().any(begins_with_its_thought),
-                Problem::Mnns(_) => false,
+                Problem::Task(_) => false,
             };
             set("begin", (begins && !config.think.open.is_empty()).into());
         }
@@ -188,8 +196,8 @@ mod tests {
                         rollout.kind = \"sequential\"\nguidance.start = 0\n\
                         curriculum = {stages = 2, positions = 2, first = 5, steps = 5}";
         let config = Loader::new().text("my.toml", settings).load().expect("valid").config;
-        let task = crate::task::mnns::Mnns::new(3, 4).expect("small");
-        let problem = Problem::Mnns(Box::new(task));
+        let task = crate::task::Task::new(&config.task).expect("small").expect("a task");
+        let problem = Problem::Task(Box::new(task));
         let of = |stage| {
             let cut = config.curriculum.cut(stage);
             let written = soft_config(&config, Arm::Soft, cut, &problem, None);

@@ -27,7 +27,7 @@ pub(super) fn of(config: &Config, problem: &Problem) -> Result<Workload, Error> 
     };
     let path = config.model.path.as_deref().map(Path::new);
     let (valid, asks) = match problem {
-        Problem::Mnns(_) => (Vec::new(), true),
+        Problem::Task(_) => (Vec::new(), true),
         Problem::Examples { valid, .. } => (valid.clone(), false),
     };
     let file_bytes = path.map_or(0, bytes_of);

@@ -12,87 +12,71 @@
 //! no_thought  <BOS> D3 D1 D2 D5 -> -> -> -> S1 <EOS>
 //! ```
 
-mod arm;
 mod problem;
 mod published;
 mod split;
 mod vocabulary;
 
 pub use problem::Problem;
-pub use published::{PUBLISHED, PUBLISHED_BATCH, PUBLISHED_SOURCE, PUBLISHED_STEPS, Published};
 pub use vocabulary::Vocabulary;
 
-use crate::config::Cut;
+use super::{Step, Task};
+use crate::config;
 use crate::error::Error;
 
 /// More problems than this are refused: every problem is enumerated and kept.
 pub const MAX_PROBLEMS: usize = 600_000;
 
-/// All problems of one size, split into training and validation, and their token ids.
-#[derive(Debug, Clone)]
-pub struct Mnns {
-    digits: usize,
-    digit_max: usize,
-    vocabulary: Vocabulary,
-    train: Vec<Problem>,
-    validation: Vec<Problem>,
+/// Every sequence of `task.digits` digits from 1 to `task.digit_max`, in lexicographic order,
+/// split so that sequences with the same digits in another order stay on the same side.
+///
+/// With 4 digits up to 9 the split is the published one (5,253 training problems, 1,308 for
+/// validation); for other sizes a fifth of the multisets, drawn with a fixed seed, validates. The
+/// split never depends on the seed of the run. A soft thought holds the sums of all signs, or
+/// those of the `task.budget` sign choices whose sum is nearest to 0.
+///
+/// # Errors
+/// [`Error::Config`] if there are fewer than 2 digits, more than [`MAX_PROBLEMS`] problems, or too
+/// few problems to hold some out.
+pub fn task(settings: &config::Task) -> Result<Task, Error> {
+    let (digits, digit_max, budget) = (settings.digits, settings.digit_max, settings.budget);
+    check_size(digits, digit_max)?;
+    let vocabulary = Vocabulary::new(digits, digit_max);
+    let held_out = split::validation_multisets(digits, digit_max)?;
+    let (validation, train): (Vec<_>, Vec<_>) = problem::enumerate(digits, digit_max)
+        .into_iter()
+        .partition(|problem| held_out.contains(&problem.multiset()));
+    let lines = |problems: &[Problem]| {
+        problems.iter().map(|problem| line(&vocabulary, problem, budget)).collect()
+    };
+    Ok(Task {
+        name: settings.name,
+        tokens: vocabulary.tokens(),
+        open: vec![Vocabulary::ARROW],
+        pause: vec![Vocabulary::ARROW; digits],
+        close: Vec::new(),
+        train: lines(&train),
+        validation: lines(&validation),
+        baseline: Some(("always 1".to_owned(), always_one_share(&validation))),
+        published: ((digits, digit_max) == (4, 9)).then(|| published::published(budget)),
+    })
 }
 
-impl Mnns {
-    /// Every sequence of `digits` digits from 1 to `digit_max`, in lexicographic order, split so
-    /// that sequences with the same digits in another order stay on the same side.
-    ///
-    /// With 4 digits up to 9 the split is the published one (5,253 training problems, 1,308 for
-    /// validation); for other sizes a fifth of the multisets, drawn with a fixed seed, validates.
-    /// The split never depends on the seed of the run.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] if there are fewer than 2 digits, more than [`MAX_PROBLEMS`] problems, or
-    /// too few problems to hold some out.
-    pub fn new(digits: usize, digit_max: usize) -> Result<Self, Error> {
-        check_size(digits, digit_max)?;
-        let problems = problem::enumerate(digits, digit_max);
-        let held_out = split::validation_multisets(digits, digit_max)?;
-        let (validation, train) =
-            problems.into_iter().partition(|problem| held_out.contains(&problem.multiset()));
-        let vocabulary = Vocabulary::new(digits, digit_max);
-        Ok(Self { digits, digit_max, vocabulary, train, validation })
-    }
-
-    /// Digits in one problem.
-    pub fn digits(&self) -> usize {
-        self.digits
-    }
-
-    /// The largest digit.
-    pub fn digit_max(&self) -> usize {
-        self.digit_max
-    }
-
-    /// Names and ids of the tokens.
-    pub fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
-    }
-
-    /// The problems to train on.
-    pub fn train(&self) -> &[Problem] {
-        &self.train
-    }
-
-    /// The problems held out; no permutation of one of them is among [`Mnns::train`].
-    pub fn validation(&self) -> &[Problem] {
-        &self.validation
-    }
-
-    /// Positions a model needs in a stage of a curriculum.
-    pub fn cut_positions(&self, cut: Cut) -> usize {
-        1 + self.digits + self.cut_len(cut)
-    }
-
-    /// Positions a model needs for the longest arm: `<BOS>`, digits, arrow, sums, `<EOS>`.
-    pub fn max_positions(&self) -> usize {
-        2 * self.digits + 3
+/// A problem in tokens. The last sum of its path is the answer, those before it are the steps.
+fn line(vocabulary: &Vocabulary, problem: &Problem, budget: usize) -> super::Problem {
+    // Every digit and every sum that signed digits reach has a token.
+    let sum = |sum: i64| vocabulary.sum_id(sum).unwrap_or_default();
+    let digit = |&digit: &u32| vocabulary.digit_id(digit).unwrap_or_default();
+    let (answer, path) = problem.path.split_last().expect("at least two digits");
+    let step = |(t, &on_path): (usize, &i64)| {
+        let belief = problem.reachable(t + 1, budget).into_iter();
+        Step { tokens: vec![sum(on_path)], belief: belief.map(|(s, p)| (sum(s), p)).collect() }
+    };
+    super::Problem {
+        prompt: std::iter::once(Vocabulary::BOS).chain(problem.digits.iter().map(digit)).collect(),
+        steps: path.iter().enumerate().map(step).collect(),
+        answer: vec![sum(*answer)],
+        rival: None,
     }
 }
 

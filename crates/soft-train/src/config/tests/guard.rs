@@ -21,7 +21,7 @@ fn limits_and_measures_that_nothing_would_use_are_refused_with_what_was_expected
         ),
         (
             "task.name = \"ids\"\neval = {every = 1, metric = \"accuracy\"}",
-            "only the task \"mnns\" is measured by that",
+            "only a task that is generated, such as \"mnns\", is measured by that",
         ),
         (
             "task.name = \"ids\"\neval = {every = 1, metric = \"answer_cross_entropy\"}",

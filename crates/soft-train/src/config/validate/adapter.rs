@@ -22,7 +22,7 @@ pub(super) fn active(config: &Config, place: Place<'_>) -> Vec<Found> {
         problems.push(found(place, &["adapter.active", "data.soft"], message.into()));
     }
     let hard = [Arm::Hard, Arm::NoThought].into_iter().find(|arm| config.eval.arms.contains(arm));
-    if let (TaskName::Mnns, Some(arm)) = (config.task.name, hard) {
+    if let (true, Some(arm)) = (config.task.name.is_generated(), hard) {
         let message = format!(
             "`adapter.active` is \"soft\" and `eval.arms` holds {:?}, which has no soft input: nothing would be trained; expected [\"soft\"]",
             arm.as_str()

@@ -38,7 +38,7 @@ pub(super) fn curriculum(config: &Config, place: Place<'_>) -> Vec<Found> {
                 config.task.digits
             ),
         ),
-        TaskName::Mnns => {}
+        name if name.is_generated() => {}
         TaskName::Text => {
             if config.data.soft != SoftInputs::Reasoning {
                 let message = format!(
@@ -58,7 +58,7 @@ pub(super) fn curriculum(config: &Config, place: Place<'_>) -> Vec<Found> {
         other => refuse(
             &["curriculum.stages", "task.name"],
             format!(
-                "`curriculum.stages` is {stages} and `task.name` is {:?}, which has no reasoning in steps; expected \"mnns\" or \"text\"",
+                "`curriculum.stages` is {stages} and `task.name` is {:?}, which has no reasoning in steps; expected a task that is generated, such as \"mnns\", or \"text\"",
                 other.as_str()
             ),
         ),
@@ -74,7 +74,9 @@ pub(super) fn curriculum(config: &Config, place: Place<'_>) -> Vec<Found> {
         refuse(&["curriculum.stages", "rollout.kind", "rollout.stages"], message);
     }
     let apart = |arm: &&Arm| matches!(arm, Arm::Hard | Arm::NoThought);
-    if let (TaskName::Mnns, Some(arm)) = (config.task.name, config.eval.arms.iter().find(apart)) {
+    if let (true, Some(arm)) =
+        (config.task.name.is_generated(), config.eval.arms.iter().find(apart))
+    {
         let message = format!(
             "`curriculum.stages` is {stages} and `eval.arms` holds {:?}, which has no soft positions; expected \"soft\", with \"soft_fed_hard\" or without",
             arm.as_str()

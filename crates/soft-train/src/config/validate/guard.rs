@@ -1,8 +1,9 @@
 //! Limits of a training that nothing would reach, and a mode that training does not have.
 
-use super::super::choices::{HeldOutMetric, Mode, TaskName};
+use super::super::choices::{HeldOutMetric, Mode};
 use super::super::sections::{EarlyStop, Guard, Save};
 use super::{Config, Found, Place, found};
+use crate::task::TaskName;
 
 /// Limits and measures that nothing would use.
 pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
@@ -64,11 +65,10 @@ fn evaluations(config: &Config, place: Place<'_>) -> Vec<Found> {
 /// A figure that the task is not measured by, or nothing to measure.
 fn metric(config: &Config, place: Place<'_>) -> Option<Found> {
     let (eval, metric) = (&config.eval, config.eval.metric);
-    let is_mnns = match config.task.name {
-        TaskName::Mnns => true,
-        TaskName::Ids | TaskName::Text => false,
-        TaskName::None => return None,
-    };
+    if config.task.name == TaskName::None {
+        return None;
+    }
+    let is_made = config.task.name.is_generated();
     let no_examples = config.data.valid.as_slice().is_empty();
     let no_text = eval.text.as_slice().is_empty();
     let refused = |key: &'static str, why: &str| {
@@ -77,7 +77,7 @@ fn metric(config: &Config, place: Place<'_>) -> Option<Found> {
     };
     match metric {
         HeldOutMetric::Auto if config.early_stop.patience > 0 => {
-            (!is_mnns && no_examples && no_text).then(|| {
+            (!is_made && no_examples && no_text).then(|| {
                 let message = format!(
                     "`early_stop.patience` is {} and there is nothing to judge by; expected held-out examples in `data.valid`, or plain text in `eval.text`",
                     config.early_stop.patience
@@ -85,16 +85,18 @@ fn metric(config: &Config, place: Place<'_>) -> Option<Found> {
                 found(place, &["early_stop.patience", "data.valid"], message)
             })
         }
-        HeldOutMetric::Accuracy if !is_mnns => refused(
+        HeldOutMetric::Accuracy if !is_made => refused(
             "task.name",
-            "only the task \"mnns\" is measured by that; expected \"answer_cross_entropy\" or \"cross_entropy\"",
+            "only a task that is generated, such as \"mnns\", is measured by that; expected \"answer_cross_entropy\" or \"cross_entropy\"",
         ),
         HeldOutMetric::CrossEntropy
         | HeldOutMetric::AnswerCrossEntropy
         | HeldOutMetric::TextPerplexity
-            if is_mnns =>
+            if is_made =>
         {
-            refused("task.name", "the task \"mnns\" is measured by its \"accuracy\"; expected that")
+            let name = config.task.name;
+            let why = format!("the task \"{name}\" is measured by its \"accuracy\"; expected that");
+            refused("task.name", &why)
         }
         HeldOutMetric::CrossEntropy | HeldOutMetric::AnswerCrossEntropy if no_examples => refused(
             "data.valid",
@@ -110,12 +112,12 @@ fn metric(config: &Config, place: Place<'_>) -> Option<Found> {
 /// The mode of generation where a training is asked for: what training feeds is the arm's.
 pub(super) fn hard_mode(config: &Config) -> Option<String> {
     let instead = match config.task.name {
-        TaskName::Mnns => {
+        name if name.is_generated() => {
             "`eval.arms` [\"hard\"], which trains a chain of thought in tokens, or \"no_thought\""
         }
         TaskName::Text => "`data.soft` \"none\", which feeds every input as a token",
         TaskName::Ids => "lines whose `soft` is 0 at every position",
-        TaskName::None => return None,
+        _ => return None,
     };
     (config.soft.mode == Mode::Hard).then(|| {
         format!(

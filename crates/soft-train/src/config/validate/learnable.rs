@@ -1,8 +1,9 @@
 //! Learnable settings that get no gradient, or bounds of what is not learned.
 
-use super::super::choices::{Arm, LearnableSetting, RolloutKind, SoftInputs, TaskName};
+use super::super::choices::{Arm, LearnableSetting, RolloutKind, SoftInputs};
 use super::super::sections::Learnable;
 use super::{Config, Found, Place, found, full, repeated};
+use crate::task::TaskName;
 
 /// Everything that contradicts the section `learnable`.
 pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {

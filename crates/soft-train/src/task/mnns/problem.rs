@@ -39,22 +39,29 @@ impl Problem {
         sorted
     }
 
-    /// Where a thinker with no foresight may be after `step` signs (from 1): each of the
-    /// 2^step sign choices is equally likely, and choices that reach the same sum are merged.
+    /// Where a thinker with no foresight may be after `step` signs (from 1): each of the 2^n sign
+    /// choices is equally likely, and choices that reach the same sum are merged.
     ///
-    /// (sum, probability) pairs by ascending sum; the probabilities sum to 1 exactly, being
-    /// multiples of 2^-step.
-    pub fn reachable(&self, step: usize) -> Vec<(i64, f32)> {
-        let mut ways: BTreeMap<i64, u32> = BTreeMap::from([(0, 1)]);
-        for &digit in &self.digits[..step] {
-            let mut next = BTreeMap::new();
-            for (&sum, &count) in &ways {
-                *next.entry(sum + i64::from(digit)).or_insert(0) += count;
-                *next.entry(sum - i64::from(digit)).or_insert(0) += count;
-            }
-            ways = next;
+    /// A `budget` above 0 keeps only so many sign choices: those whose last sum is nearest to 0; of
+    /// two as near the one that is not negative, then the one with minus where they first differ
+    /// (CoT2's `beam_minabs`).
+    ///
+    /// (sum, probability) pairs by ascending sum. Without a budget, or with one that is a power of
+    /// 2, the probabilities sum to 1 exactly, being multiples of a power of 1/2.
+    pub fn reachable(&self, step: usize, budget: usize) -> Vec<(i64, f32)> {
+        let last = |signs: u64| partial_sums(&self.digits, signs).last().unwrap_or(0);
+        // By the bits of minus, descending: minus comes first.
+        let mut choices: Vec<u64> = (0..1_u64 << self.digits.len()).rev().collect();
+        if budget > 0 {
+            choices.sort_by_key(|&signs| (last(signs).abs(), last(signs) < 0));
+            choices.truncate(budget);
         }
-        let total = (1_u64 << step) as f32;
+        let mut ways: BTreeMap<i64, u32> = BTreeMap::new();
+        for &signs in &choices {
+            let sum = partial_sums(&self.digits, signs).nth(step - 1).unwrap_or(0);
+            *ways.entry(sum).or_insert(0) += 1;
+        }
+        let total = choices.len() as f32;
         ways.into_iter().map(|(sum, count)| (sum, count as f32 / total)).collect()
     }
 }

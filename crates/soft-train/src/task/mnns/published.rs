@@ -1,68 +1,40 @@
 //! Published accuracies to print beside ours.
 
-use super::Mnns;
+use super::super::{Figure, Published};
 use crate::config::Arm;
 
 /// Where the published figures come from.
-pub const PUBLISHED_SOURCE: &str =
-    "CoT2 (Gozeten et al., 2025), 2 layers, 2 heads, 4 digits of 1 to 9";
+const SOURCE: &str = "CoT2 (Gozeten et al., 2025), 2 layers, 2 heads, 4 digits of 1 to 9";
 
-/// An accuracy as published, for a model of 2 layers and 2 heads.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Published {
-    /// The arm it belongs to.
-    pub arm: Arm,
-    /// Width of the model.
-    pub d_model: usize,
-    /// Share of validation problems answered right, 0 to 1.
-    pub accuracy: f64,
+const fn figure(arm: Arm, d_model: usize, accuracy: f64) -> Figure {
+    Figure { arm, hidden: false, shape: (2, 2, d_model), accuracy }
 }
 
-const fn figure(arm: Arm, d_model: usize, accuracy: f64) -> Published {
-    Published { arm, d_model, accuracy }
-}
+/// Soft thoughts over all sums (B = 16).
+const ALL_SUMS: [Figure; 3] =
+    [figure(Arm::Soft, 16, 0.5527), figure(Arm::Soft, 24, 0.9656), figure(Arm::Soft, 32, 0.9894)];
 
-/// The published figures: soft thoughts over all sums (B = 16), discrete chain of thought, and
-/// no chain of thought.
-pub const PUBLISHED: [Published; 7] = [
-    figure(Arm::Soft, 16, 0.5527),
-    figure(Arm::Soft, 24, 0.9656),
-    figure(Arm::Soft, 32, 0.9894),
+/// Soft thoughts over the sums of four sign choices.
+const FOUR_SUMS: [Figure; 3] =
+    [figure(Arm::Soft, 16, 0.6420), figure(Arm::Soft, 24, 0.8831), figure(Arm::Soft, 32, 0.9904)];
+
+/// Discrete chain of thought, which the paper also calls B = 1, no chain of thought, and hidden
+/// states with a curriculum (Coconut).
+const OTHERS: [Figure; 5] = [
     figure(Arm::Hard, 16, 0.5548),
     figure(Arm::Hard, 24, 0.7043),
     figure(Arm::Hard, 32, 0.8492),
     figure(Arm::NoThought, 32, 0.6835),
+    Figure { arm: Arm::Soft, hidden: true, shape: (2, 2, 32), accuracy: 0.9258 },
 ];
 
-/// Optimizer steps of the published runs of the soft arm (1,000 epochs of 329 batches).
-pub const PUBLISHED_STEPS: u64 = 329_000;
-/// Examples in each of those steps.
-pub const PUBLISHED_BATCH: u64 = 16;
-
-/// The published figure of hidden states with a curriculum (Coconut) in the same paper, for the
-/// widest of these models.
-const PUBLISHED_HIDDEN: f64 = 0.9258;
-
-impl Mnns {
-    /// The published accuracy (0 to 1) of soft thoughts that feed hidden states, for a model of
-    /// this shape, where there is one.
-    pub fn published_hidden(&self, n_layers: usize, n_heads: usize, d_model: usize) -> Option<f64> {
-        let shape = (self.digits(), self.digit_max(), n_layers, n_heads, d_model);
-        (shape == (4, 9, 2, 2, 32)).then_some(PUBLISHED_HIDDEN)
-    }
-
-    /// The published accuracy (0 to 1) of `arm` for a model of this shape, where there is one.
-    pub fn published(
-        &self,
-        arm: Arm,
-        n_layers: usize,
-        n_heads: usize,
-        d_model: usize,
-    ) -> Option<f64> {
-        if (self.digits(), self.digit_max(), n_layers, n_heads) != (4, 9, 2, 2) {
-            return None;
-        }
-        let found = PUBLISHED.iter().find(|row| row.arm == arm && row.d_model == d_model);
-        found.map(|row| row.accuracy)
-    }
+/// What is published where soft thoughts hold the sums of `budget` sign choices, 0 for all.
+pub(super) fn published(budget: usize) -> Published {
+    let soft: &[Figure] = match budget {
+        0 | 16 => &ALL_SUMS,
+        4 => &FOUR_SUMS,
+        _ => &[],
+    };
+    // 1,000 epochs of 329 batches.
+    Published { source: SOURCE, budget: (329_000, 16), figures: [soft, &OTHERS].concat() }
 }

@@ -1,13 +1,22 @@
 use super::*;
 use crate::config::Arm;
-use crate::example::Truth;
 
-fn mnns() -> Mnns {
-    Mnns::new(4, 9).expect("the published size")
+fn task_of(digits: usize, digit_max: usize, budget: usize) -> Result<Task, Error> {
+    let name = config::TaskName::Mnns;
+    task(&config::Task { name, digits, digit_max, budget })
 }
 
-fn all(task: &Mnns) -> impl Iterator<Item = &Problem> {
-    task.train().iter().chain(task.validation())
+fn mnns() -> Task {
+    task_of(4, 9, 0).expect("the published size")
+}
+
+/// The problems of the published size, before they are tokens.
+fn all() -> Vec<Problem> {
+    problem::enumerate(4, 9)
+}
+
+fn line_of(digits: &[u32], budget: usize) -> super::super::Problem {
+    line(&Vocabulary::new(4, 9), &Problem::new(digits.to_vec()), budget)
 }
 
 /// The answer by another route: the smallest non-negative number that signed digits can reach.
@@ -22,22 +31,25 @@ fn brute_force(digits: &[u32]) -> u32 {
 #[test]
 fn the_published_split_has_its_published_sizes_and_no_permutation_crosses_it() {
     let task = mnns();
-    assert_eq!((task.train().len(), task.validation().len()), (5253, 1308));
+    assert_eq!((task.train.len(), task.validation.len()), (5253, 1308));
     for (digits, digit_max) in [(4, 9), (3, 5), (2, 12), (6, 4)] {
-        let task = Mnns::new(digits, digit_max).expect("small");
-        let held_out: std::collections::HashSet<_> =
-            task.validation().iter().map(Problem::multiset).collect();
-        assert!(task.train().iter().all(|problem| !held_out.contains(&problem.multiset())));
-        let total = task.train().len() + task.validation().len();
+        let task = task_of(digits, digit_max, 0).expect("small");
+        let multiset = |problem: &super::super::Problem| {
+            let mut digits = problem.prompt[1..].to_vec();
+            digits.sort_unstable();
+            digits
+        };
+        let held_out: std::collections::HashSet<_> = task.validation.iter().map(multiset).collect();
+        assert!(task.train.iter().all(|problem| !held_out.contains(&multiset(problem))));
+        let total = task.train.len() + task.validation.len();
         assert_eq!(total, digit_max.pow(digits as u32));
-        assert!(!task.validation().is_empty() && !task.train().is_empty());
+        assert!(!task.validation.is_empty() && !task.train.is_empty());
     }
 }
 
 #[test]
 fn every_answer_is_the_smallest_reachable_number_and_ends_the_path() {
-    let task = mnns();
-    for problem in all(&task) {
+    for problem in &all() {
         assert_eq!(problem.answer, brute_force(&problem.digits));
         assert_eq!(problem.path.last(), Some(&i64::from(problem.answer)));
         let mut previous = 0;
@@ -46,7 +58,7 @@ fn every_answer_is_the_smallest_reachable_number_and_ends_the_path() {
             previous = sum;
         }
     }
-    let mut answers: Vec<u32> = all(&task).map(|problem| problem.answer).collect();
+    let mut answers: Vec<u32> = all().iter().map(|problem| problem.answer).collect();
     answers.sort_unstable();
     answers.dedup();
     assert_eq!(answers, (0..=8).collect::<Vec<_>>());
@@ -60,38 +72,58 @@ fn among_equal_answers_the_path_with_the_earliest_plus_signs_is_chosen() {
 }
 
 #[test]
-fn soft_truths_sum_to_1_hold_the_path_and_end_in_the_answer() {
-    let task = mnns();
-    for problem in all(&task) {
-        let example = task.example(Arm::Soft, problem).expect("of this size");
-        example.validate(task.vocabulary().len(), "mnns").expect("valid");
-        assert_eq!(example.len(), 9);
-        for step in 1..4 {
-            let Truth::Soft(truth) = &example.truth[4 + step] else {
-                panic!("step {step} is soft")
-            };
-            assert_eq!(truth.iter().map(|(_, p)| p).sum::<f32>(), 1.0);
-            let on_path = task.vocabulary().sum_id(problem.path[step - 1]).expect("a sum");
-            assert!(truth.iter().any(|&(id, p)| id == on_path && p > 0.0));
-            assert!(truth.len() <= 1 << step);
+fn beliefs_sum_to_1_hold_the_path_and_end_in_the_answer() {
+    let vocabulary = Vocabulary::new(4, 9);
+    for problem in &all() {
+        let line = line(&vocabulary, problem, 0);
+        for (step, belief) in line.steps.iter().map(|step| &step.belief).enumerate() {
+            assert_eq!(belief.iter().map(|(_, p)| p).sum::<f32>(), 1.0);
+            let on_path = vocabulary.sum_id(problem.path[step]).expect("a sum");
+            assert_eq!(line.steps[step].tokens, [on_path]);
+            assert!(belief.iter().any(|&(id, p)| id == on_path && p > 0.0));
+            assert!(belief.len() <= 2 << step);
         }
-        let answer = task.vocabulary().sum_id(i64::from(brute_force(&problem.digits)));
-        assert_eq!(example.truth[8], Truth::Token(answer.expect("a sum")));
+        assert_eq!(line.steps.len(), 3);
+        let answer = vocabulary.sum_id(i64::from(brute_force(&problem.digits)));
+        assert_eq!(line.answer, [answer.expect("a sum")]);
     }
-    let example = task.example(Arm::Soft, &Problem::new(vec![2, 2, 1, 1])).expect("of this size");
-    let id = |sum| task.vocabulary().sum_id(sum).expect("a sum");
-    assert_eq!(example.truth[6], Truth::Soft(vec![(id(-4), 0.25), (id(0), 0.5), (id(4), 0.25)]));
+    let id = |sum| vocabulary.sum_id(sum).expect("a sum");
+    let belief = &line_of(&[2, 2, 1, 1], 0).steps[1].belief;
+    assert_eq!(belief[..], [(id(-4), 0.25), (id(0), 0.5), (id(4), 0.25)]);
+}
+
+#[test]
+fn a_budget_keeps_the_sign_choices_that_end_nearest_to_0() {
+    let reachable = |step, budget| Problem::new(vec![3, 1, 2, 5]).reachable(step, budget);
+    // -3+1-2+5 and +3+1+2-5 are 1: minus comes first. Their negatives are as near, and negative.
+    assert_eq!(reachable(1, 1), [(-3, 1.0)]);
+    assert_eq!(reachable(3, 2), [(-4, 0.5), (6, 0.5)]);
+    assert_eq!(reachable(3, 4), [(-6, 0.25), (-4, 0.25), (4, 0.25), (6, 0.25)]);
+    let ends: Vec<i64> = reachable(4, 4).iter().map(|own| own.0).collect();
+    assert!(ends.iter().all(|end| end.abs() <= 1), "{ends:?}");
+    for problem in all().iter().step_by(7) {
+        for step in 1..=4 {
+            assert_eq!(problem.reachable(step, 16), problem.reachable(step, 0));
+            for budget in [1, 2, 4, 5] {
+                let kept = problem.reachable(step, budget);
+                assert!((kept.iter().map(|own| own.1).sum::<f32>() - 1.0).abs() < 1e-6);
+                assert!(kept.len() <= budget);
+            }
+        }
+        let nearest = problem.reachable(4, 1)[0].0;
+        assert_eq!(nearest, i64::from(problem.answer), "the smallest sum is no nearer below 0");
+    }
+    // Of choices that end alike, the one with minus first: -1+1 of 1 and 1.
+    assert_eq!(Problem::new(vec![1, 1]).reachable(1, 1), [(-1, 1.0)]);
 }
 
 #[test]
 fn the_lines_of_the_arms_read_as_documented() {
     let task = mnns();
-    let problem = Problem::new(vec![3, 1, 2, 5]);
+    let problem = line_of(&[3, 1, 2, 5], 0);
     let line = |arm| {
-        let example = task.example(arm, &problem).expect("of this size");
-        let names: Vec<_> =
-            example.input_ids.iter().filter_map(|&id| task.vocabulary().token_name(id)).collect();
-        (names.join(" "), example)
+        let example = task.example(arm, &problem);
+        (task.tokens.text(&example.input_ids), example)
     };
     let (text, example) = line(Arm::Hard);
     assert_eq!(text, "<BOS> D3 D1 D2 D5 -> S3 S4 S6 S1 <EOS>");
@@ -106,40 +138,30 @@ fn the_lines_of_the_arms_read_as_documented() {
 }
 
 #[test]
-fn the_answer_read_from_the_right_line_is_the_answer_in_every_arm() {
-    let task = mnns();
-    for problem in all(&task) {
-        let prompt = task.prompt(problem).expect("of this size");
-        for arm in [Arm::Soft, Arm::Hard, Arm::NoThought, Arm::SoftFedHard] {
-            let line = task.example(arm, problem).expect("of this size").input_ids;
-            assert_eq!(line[..prompt.len()], prompt);
-            let generated = &line[prompt.len()..];
-            assert_eq!(generated.len(), task.max_new(arm));
-            assert_eq!(task.answer_of(arm, generated), Some(problem.answer));
-        }
-    }
-}
-
-#[test]
 fn lines_that_end_early_or_wander_have_no_answer() {
     let task = mnns();
-    let s = |sum| task.vocabulary().sum_id(sum).expect("a sum");
-    let (arrow, eos) = (Vocabulary::ARROW, Vocabulary::EOS);
-    assert_eq!(task.answer_of(Arm::Hard, &[]), None);
-    assert_eq!(task.answer_of(Arm::Hard, &[arrow, s(1), s(2), eos]), None);
-    assert_eq!(task.answer_of(Arm::Hard, &[s(0), s(1), s(2), s(3), s(4)]), None);
-    assert_eq!(task.answer_of(Arm::Hard, &[arrow, s(1), s(2), s(3), s(-1)]), None);
-    assert_eq!(task.answer_of(Arm::Soft, &[s(1), s(2), s(3)]), None);
-    assert_eq!(task.answer_of(Arm::NoThought, &[s(1)]), None);
-    assert_eq!(task.answer_of(Arm::NoThought, &[arrow, arrow, arrow, arrow, eos]), None);
+    let problem = line_of(&[3, 1, 2, 5], 0);
+    let id = |name: &str| task.tokens.id(name).expect("a token");
+    let answer = |arm, names: &str| {
+        let ids: Vec<u32> = names.split_whitespace().map(id).collect();
+        task.answer_of(arm, &problem, None, &ids).map(|ids| task.tokens.text(ids))
+    };
+    assert_eq!(answer(Arm::Hard, "-> S3 S4 S6 S1 <EOS>"), Some("S1".to_owned()));
+    assert_eq!(answer(Arm::Hard, ""), None);
+    assert_eq!(answer(Arm::Hard, "-> S1 S2 <EOS>"), None);
+    assert_eq!(answer(Arm::Hard, "S0 S1 S2 S3 S4"), None);
+    assert_eq!(answer(Arm::Soft, "S1 S2 S3"), None);
+    assert_eq!(answer(Arm::NoThought, "S1"), None);
+    assert_eq!(answer(Arm::NoThought, "-> -> -> -> <EOS>"), Some("<EOS>".to_owned()));
+    assert!(!task.is_right(Arm::NoThought, &problem, None, &[Vocabulary::ARROW; 5]));
 }
 
 #[test]
 fn always_answering_1_scores_37_percent_of_all_problems_and_34_of_the_validation_split() {
-    let task = mnns();
-    let whole: Vec<Problem> = all(&task).cloned().collect();
-    assert!((always_one_share(&whole) - 0.3725).abs() < 5e-5);
-    assert!((always_one_share(task.validation()) - 0.3425).abs() < 5e-5);
+    assert!((always_one_share(&all()) - 0.3725).abs() < 5e-5);
+    let (name, share) = mnns().baseline.expect("there is one");
+    assert_eq!(name, "always 1");
+    assert!((share - 0.3425).abs() < 5e-5);
 }
 
 #[test]
@@ -163,7 +185,7 @@ fn ids_of_the_contract_never_move_and_wider_tasks_append() {
             assert_eq!(name(vocabulary.digit_id(digit).expect("a digit")), format!("D{digit}"));
         }
     }
-    assert_eq!(mnns().vocabulary().len(), 89);
+    assert_eq!(mnns().tokens.len(), 89);
     assert_eq!(Vocabulary::new(3, 12).len(), 92, "D10..D12; its sums end at 36");
     assert_eq!(Vocabulary::new(6, 9).len(), 89 + 2 * 18);
 }
@@ -171,40 +193,43 @@ fn ids_of_the_contract_never_move_and_wider_tasks_append() {
 #[test]
 fn wider_tasks_make_valid_examples_and_impossible_ones_are_refused() {
     for (digits, digit_max) in [(2, 20), (3, 15), (6, 4)] {
-        let task = Mnns::new(digits, digit_max).expect("small");
-        for problem in all(&task) {
+        let task = task_of(digits, digit_max, 0).expect("small");
+        for problem in task.problems() {
             for arm in [Arm::Soft, Arm::Hard, Arm::NoThought] {
-                let example = task.example(arm, problem).expect("of this size");
-                example.validate(task.vocabulary().len(), "mnns").expect("valid");
+                task.example(arm, problem).validate(task.tokens.len(), "mnns").expect("valid");
             }
         }
     }
     for (digits, digit_max) in [(1, 9), (4, 0), (2, 1), (7, 9), (200, 9)] {
-        assert_eq!(Mnns::new(digits, digit_max).expect_err("refused").exit_code(), 2);
+        assert_eq!(task_of(digits, digit_max, 0).expect_err("refused").exit_code(), 2);
     }
 }
 
 #[test]
 fn published_figures_are_given_only_for_the_task_and_model_they_are_of() {
-    assert_eq!(mnns().published(Arm::Soft, 2, 2, 32), Some(0.9894));
-    assert_eq!(mnns().published(Arm::NoThought, 2, 2, 32), Some(0.6835));
-    assert_eq!(mnns().published(Arm::Soft, 2, 4, 32), None);
-    assert_eq!(mnns().published(Arm::SoftFedHard, 2, 2, 32), None);
-    assert_eq!(Mnns::new(3, 9).expect("small").published(Arm::Soft, 2, 2, 32), None);
+    let figure = |task: &Task, arm, layers, heads| task.published(arm, false, (layers, heads, 32));
+    assert_eq!(figure(&mnns(), Arm::Soft, 2, 2), Some(0.9894));
+    assert_eq!(mnns().published(Arm::Soft, true, (2, 2, 32)), Some(0.9258));
+    assert_eq!(figure(&mnns(), Arm::NoThought, 2, 2), Some(0.6835));
+    assert_eq!(figure(&mnns(), Arm::Soft, 2, 4), None);
+    assert_eq!(figure(&mnns(), Arm::SoftFedHard, 2, 2), None);
+    let four = task_of(4, 9, 4).expect("a budget");
+    assert_eq!(four.published(Arm::Soft, false, (2, 2, 16)), Some(0.642));
+    assert_eq!(figure(&task_of(4, 9, 5).expect("a budget"), Arm::Soft, 2, 2), None);
+    assert_eq!(figure(&task_of(3, 9, 0).expect("small"), Arm::Soft, 2, 2), None);
 }
 
 #[test]
 fn the_tokenizer_file_loads_and_reads_every_line_back_to_its_ids() {
-    for task in [mnns(), Mnns::new(3, 12).expect("small")] {
-        let file = task.vocabulary().tokenizer_json().to_string();
+    for task in [mnns(), task_of(3, 12, 0).expect("small")] {
+        let file = task.tokens.tokenizer_json().to_string();
         let tokenizer =
             soft_model::Tokenizer::from_json(file.as_bytes(), std::path::Path::new("mnns"))
                 .expect("a tokenizer file");
-        assert_eq!(tokenizer.vocab_len(), task.vocabulary().len());
-        for problem in task.train().iter().step_by(97) {
-            let ids = task.example(Arm::Hard, problem).expect("of this size").input_ids;
-            let name = |&id: &u32| task.vocabulary().token_name(id).expect("in the vocabulary");
-            let text = ids.iter().map(name).collect::<Vec<_>>().join(" ");
+        assert_eq!(tokenizer.vocab_len(), task.tokens.len());
+        for problem in task.train.iter().step_by(97) {
+            let ids = task.example(Arm::Hard, problem).input_ids;
+            let text = task.tokens.text(&ids);
             assert_eq!(tokenizer.encode(&text, false).expect("known words"), ids);
             assert_eq!(tokenizer.decode(&ids), text);
         }

@@ -9,7 +9,7 @@
 //! These never move. A wider task appends, in this order: D10, D11, .. up to its largest digit,
 //! then S37, S-37, S38, S-38, .. up to its largest sum.
 
-use serde_json::{Value, json};
+use super::super::{SpecialTokens, Tokens};
 
 const FIXED: [&str; 6] = ["<PAD>", "<BOS>", "<EOS>", "->", "+", "-"];
 const FIRST_DIGIT: u32 = 6;
@@ -103,26 +103,10 @@ impl Vocabulary {
         far_digit.then(|| format!("D{}", id - FIXED_LEN + FIXED_DIGIT_MAX + 1))
     }
 
-    /// A `tokenizer.json` (Hugging Face format): words split at white space, one token a word.
-    /// There is no unknown token, so a word that is not in the vocabulary is an error.
-    pub fn tokenizer_json(&self) -> Value {
-        let names = (0..self.len() as u32).filter_map(|id| Some((self.token_name(id)?, json!(id))));
-        let added = [Self::PAD, Self::BOS, Self::EOS].map(|id| {
-            json!({
-                "id": id, "content": FIXED[id as usize], "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true,
-            })
-        });
-        json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-            "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
-            "post_processor": null, "decoder": null,
-            "model": {
-                "type": "WordLevel",
-                "vocab": names.collect::<serde_json::Map<_, _>>(),
-                "unk_token": "<UNK>",
-            },
-        })
+    /// The names of all ids.
+    pub(super) fn tokens(&self) -> Tokens {
+        let special = SpecialTokens { pad: Self::PAD, bos: Self::BOS, eos: Self::EOS };
+        Tokens::new((0..self.len() as u32).filter_map(|id| self.token_name(id)).collect(), special)
     }
 
     fn first_far_sum(&self) -> u32 {
