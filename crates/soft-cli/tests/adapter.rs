@@ -178,7 +178,14 @@ fn an_adapter_of_soft_inputs_is_the_base_until_it_thinks() {
         let prompt = ["generate", "--prompt-ids", "1,6,7", "--json", "generate.max_new=4"];
         stdout(&[&prompt[..], model, settings].concat())
     };
-    let hard = ["soft.mode=hard", "soft.temperature=0", "think.span=first", "think.first=1"];
+    let hard = [
+        "soft.mode=hard",
+        "soft.temperature=0",
+        "think.span=first",
+        "think.first=1",
+        "answer.mode=hard",
+        "answer.temperature=0",
+    ];
     assert_eq!(generate(&over, &hard), generate(&["--model", &base], &hard));
     let thought = generate(&over, &[]);
     assert_ne!(thought, generate(&["--model", &base], &[]));
