@@ -10,6 +10,10 @@ mod few_rows;
 #[cfg(feature = "flex")]
 mod gated;
 #[cfg(feature = "flex")]
+mod gelu;
+#[cfg(feature = "flex")]
+mod layer_norm;
+#[cfg(feature = "flex")]
 mod node;
 #[cfg(feature = "flex")]
 mod rotated;
@@ -50,6 +54,19 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<2>, eps: f64) -> Tensor<2> {
     x / rms * weight
 }
 
+/// `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias`, row by row (layer norm, Ba et al. 2016,
+/// arXiv:1607.06450).
+///
+/// # Shapes
+/// - x: `[rows, d]`; weight, bias: `[1, d]`; output: `[rows, d]`
+pub fn layer_norm(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<2>, eps: f64) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(layer_norm::LayerNorm { eps: eps as f32 }, [&x, &weight, &bias]) {
+        return y;
+    }
+    rms_norm(x.clone() - x.mean_dim(1), weight, eps) + bias
+}
+
 /// `gate sigmoid(gate) up` (SwiGLU without its matrices, Shazeer 2020, arXiv:2002.05202).
 ///
 /// # Shapes
@@ -60,6 +77,21 @@ pub fn gated_silu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
         return y;
     }
     gate.clone() * sigmoid(gate) * up
+}
+
+/// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, the tanh form of GELU (Hendrycks and Gimpel
+/// 2016, arXiv:1606.08415), as `x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`.
+///
+/// # Shapes
+/// - x: `[rows, d]`; output: the same
+pub fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(gelu::GeluTanh, [&x]) {
+        return y;
+    }
+    let scale = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
+    let inner = x.clone() * (x.clone().square() * 0.044_715 + 1.0) * scale;
+    x * sigmoid(inner)
 }
 
 /// `x cos + rotate_half(x) sin`, where `rotate_half` puts minus the second half of a row before the

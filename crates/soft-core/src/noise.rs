@@ -6,6 +6,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_pcg::Pcg32;
 
 /// What a random number is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +76,34 @@ impl NoiseKey {
 pub fn uniform_stream(key: NoiseKey, place: Place) -> impl Iterator<Item = f64> {
     let mut stream = key.stream(place);
     std::iter::repeat_with(move || open_uniform(stream.next_u64()))
+}
+
+/// Fills `scales` with the factors of inverted drop-out (Srivastava et al. 2014): 0 with
+/// probability `rate`, else `1 / (1 - rate)`. Factor i of a place is the same however many are
+/// asked for.
+///
+/// A mask needs one number for every activation of every pass, and no more of them than that they
+/// look independent: they come from a PCG generator (O'Neill 2014) whose state and stream are
+/// hashes of the key, at a fraction of the cost of the streams of the other places.
+pub fn dropout_scales(key: NoiseKey, place: Place, rate: f64, scales: &mut [f32]) {
+    let run = mixed(mixed(key.seed) ^ key.step);
+    let at = u64::from(key.row) << 32 | u64::from(key.position);
+    let state = mixed(run ^ mixed(at));
+    let mut draws = Pcg32::new(state, mixed(state ^ place.code()));
+    let dropped = (rate * 2f64.powi(32)) as u64;
+    let kept = (1.0 / (1.0 - rate)) as f32;
+    for scale in scales {
+        *scale = if u64::from(draws.next_u32()) < dropped { 0.0 } else { kept };
+    }
+}
+
+/// A bijection of 64 bits after which neighbours have nothing in common (SplitMix64, Steele et al.
+/// 2014).
+fn mixed(bits: u64) -> u64 {
+    let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ bits >> 31
 }
 
 /// Standard Gumbel noise `-log(-log u)` for tokens `0..count` of a place.
@@ -158,6 +187,53 @@ mod tests {
         values.sort_by(f64::total_cmp);
         values.dedup();
         assert_eq!(values.len(), 10);
+    }
+
+    fn scales(key: NoiseKey, place: Place, count: usize) -> Vec<f32> {
+        let mut scales = vec![0.0; count];
+        dropout_scales(key, place, 0.3, &mut scales);
+        scales
+    }
+
+    #[test]
+    fn drop_out_drops_its_share_and_keeps_the_mean() {
+        let count = 100_000;
+        let all = scales(KEY, Place::Dropout(2), count);
+        let kept = (1.0_f64 / 0.7) as f32;
+        assert!(all.iter().all(|&scale| scale == 0.0 || scale == kept));
+        let dropped = all.iter().filter(|scale| **scale == 0.0).count() as f64;
+        let error = (count as f64 * 0.3 * 0.7).sqrt();
+        assert!((dropped - 0.3 * count as f64).abs() < 4.0 * error, "{dropped}");
+        assert_eq!(scales(KEY, Place::Dropout(2), 50), all[..50], "however many are asked for");
+        let mut none = [7.0; 9];
+        dropout_scales(KEY, Place::Dropout(2), 0.0, &mut none);
+        assert_eq!(none, [1.0; 9]);
+    }
+
+    /// Masks of keys that differ in one word by one agree as often as independent ones.
+    #[test]
+    fn masks_of_neighbours_are_independent() {
+        let count = 100_000;
+        let own = scales(KEY, Place::Dropout(2), count);
+        let others = [
+            scales(NoiseKey { seed: KEY.seed + 1, ..KEY }, Place::Dropout(2), count),
+            scales(NoiseKey { step: KEY.step + 1, ..KEY }, Place::Dropout(2), count),
+            scales(NoiseKey { row: KEY.row + 1, ..KEY }, Place::Dropout(2), count),
+            scales(NoiseKey { position: KEY.position + 1, ..KEY }, Place::Dropout(2), count),
+            scales(
+                NoiseKey { row: KEY.position, position: KEY.row, ..KEY },
+                Place::Dropout(2),
+                count,
+            ),
+            scales(KEY, Place::Dropout(3), count),
+            own[1..].iter().chain(&own[..1]).copied().collect(),
+        ];
+        let (share, n) = (0.3 * 0.3 + 0.7 * 0.7, count as f64);
+        for (number, other) in others.iter().enumerate() {
+            let agree = own.iter().zip(other).filter(|(a, b)| a == b).count() as f64;
+            let error = (n * share * (1.0 - share)).sqrt();
+            assert!((agree - share * n).abs() < 4.0 * error, "{number}: {}", agree / n);
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, silu, tanh};
-use soft_core::gated_silu;
+use burn::tensor::activation::{gelu, silu};
+use soft_core::{gated_silu, gelu_tanh};
 
 use crate::adapter::Projection;
 use crate::attention::{Attention, Pass};
@@ -80,10 +80,6 @@ fn activate(x: Tensor<2>, activation: Activation) -> Tensor<2> {
     match activation {
         Activation::Silu => silu(x),
         Activation::Gelu => gelu(x),
-        Activation::GeluTanh => {
-            let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715)
-                * (2.0 / std::f64::consts::PI).sqrt();
-            x * (tanh(inner) + 1.0) * 0.5
-        }
+        Activation::GeluTanh => gelu_tanh(x),
     }
 }

@@ -1,7 +1,7 @@
 //! Drop-out whose masks are a function of (seed, step, row, position, site).
 
-use burn::tensor::Tensor;
-use soft_core::{NoiseKey, Place, float_tensor, uniform_stream};
+use burn::tensor::{Tensor, TensorData};
+use soft_core::{NoiseKey, Place, dropout_scales};
 
 use crate::kv_cache::Columns;
 
@@ -98,15 +98,15 @@ impl PassDropout {
         site: Site,
     ) -> Tensor<2> {
         let [rows, d] = x.dims();
-        let mut mask = Vec::with_capacity(rows * d);
+        let mut mask = vec![0.0; rows * d];
+        let mut parts = mask.chunks_exact_mut(d);
         for (row, positions) in positions.iter().enumerate() {
-            for (column, &position) in positions.iter().enumerate() {
-                let stream = uniform_stream(self.key(row, column, position), site.place());
-                mask.extend(stream.take(d).map(|u| scale(u, rate)));
+            for ((column, &position), part) in positions.iter().enumerate().zip(&mut parts) {
+                dropout_scales(self.key(row, column, position), site.place(), rate, part);
             }
         }
-        let mask = float_tensor(mask, [rows, d], &x.device(), x.dtype());
-        x * mask
+        let mask = TensorData::new(mask, [rows, d]);
+        x.clone() * Tensor::from_data(mask, (&x.device(), x.dtype()))
     }
 
     /// Drops attention weights `[batch, n_kv_heads, group * seq, slots]`.
@@ -125,28 +125,23 @@ impl PassDropout {
         let seq = positions[0].len();
         let group = queries / seq;
         let n_heads = n_kv_heads * group;
-        let mut mask = vec![0.0; batch * n_heads * seq * slots];
+        let mut mask = vec![0.0_f32; batch * n_heads * seq * slots];
+        let mut draws = Vec::new();
+        let place = Site::AttentionWeights { layer }.place();
         for (row, positions) in positions.iter().enumerate() {
             for (column, &position) in positions.iter().enumerate() {
-                let visible = n_heads * (position as usize + 1);
-                let place = Site::AttentionWeights { layer }.place();
-                let draws: Vec<f64> =
-                    uniform_stream(self.key(row, column, position), place).take(visible).collect();
+                draws.resize(n_heads * (position as usize + 1), 0.0);
+                dropout_scales(self.key(row, column, position), place, self.rate, &mut draws);
                 for (slot, key) in key_positions[row].iter().enumerate() {
                     let Some(key) = key.filter(|&key| key <= position) else { continue };
                     for head in 0..n_heads {
-                        let draw = draws[key as usize * n_heads + head];
                         let query = (row * n_heads + head) * seq + column;
-                        mask[query * slots + slot] = scale(draw, self.rate);
+                        mask[query * slots + slot] = draws[key as usize * n_heads + head];
                     }
                 }
             }
         }
-        let shape = [batch, n_kv_heads, queries, slots];
-        weights.clone() * float_tensor(mask, shape, &weights.device(), weights.dtype())
+        let mask = TensorData::new(mask, [batch, n_kv_heads, queries, slots]);
+        weights.clone() * Tensor::from_data(mask, (&weights.device(), weights.dtype()))
     }
-}
-
-fn scale(uniform: f64, rate: f64) -> f64 {
-    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
 }

@@ -27,10 +27,10 @@ impl Norm {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let dtype = x.dtype();
         let x = at_least_f32(x);
-        let scaled = |x| soft_core::rms_norm(x, at_least_f32(self.weight.val()), self.eps);
+        let weight = at_least_f32(self.weight.val());
         let normed = match &self.bias {
-            Some(bias) => scaled(x.clone() - x.mean_dim(1)) + at_least_f32(bias.val()),
-            None => scaled(x),
+            Some(bias) => soft_core::layer_norm(x, weight, at_least_f32(bias.val()), self.eps),
+            None => soft_core::rms_norm(x, weight, self.eps),
         };
         normed.cast(dtype)
     }

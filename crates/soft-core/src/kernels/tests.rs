@@ -90,6 +90,23 @@ fn rms_norm_is_its_formula() {
 }
 
 #[test]
+fn layer_norm_is_its_formula() {
+    for (rows, width) in [(1, 8), (3, 37), (90, 512)] {
+        let composed = |[x, w, b]: [Tensor<2>; 3]| {
+            let x = x.clone() - x.mean_dim(1);
+            let deviation = (x.clone().square().mean_dim(1) + 1e-5).sqrt();
+            x / deviation * w + b
+        };
+        // Far from 0, where squares less the square of the mean would have no digit left.
+        let far = Tensor::from_inner((leaf(3, [rows, width]) + 40.0).inner()).require_grad();
+        for x in [leaf(3, [rows, width]), far] {
+            let inputs = [x, leaf(4, [1, width]), leaf(5, [1, width])];
+            assert_same(inputs, |[x, w, b]| layer_norm(x, w, b, 1e-5), composed);
+        }
+    }
+}
+
+#[test]
 fn rotation_is_its_formula_and_reads_heads_where_they_lie() {
     for (rows, columns, seq) in [(1, 1, 1), (2, 1, 1), (2, 5, 5), (1, 200, 200), (1, 1, 5)] {
         let [batch, heads, width] = [2, 3, 6];
@@ -122,6 +139,27 @@ fn gated_silu_is_its_formula() {
         let inputs = inputs.map(|x| Tensor::from_inner(x.inner()).require_grad());
         assert_same(inputs, |[g, u]| gated_silu(g, u), |[g, u]| g.clone() * sigmoid(g) * u);
     }
+}
+
+#[test]
+fn gelu_is_its_formula() {
+    let formula = |[x]: [Tensor<2>; 1]| {
+        let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715)
+            * (2.0 / std::f64::consts::PI).sqrt();
+        x * (burn::tensor::activation::tanh(inner) + 1.0) * 0.5
+    };
+    for (rows, width) in [(1, 8), (3, 37), (90, 512)] {
+        let x = (leaf(5, [rows, width]) * 4.0).inner();
+        let x = || [Tensor::<2>::from_inner(x.clone()).require_grad()];
+        assert_same(x(), |[x]| gelu_tanh(x), formula);
+    }
+    let x = float_tensor(numbers(5, 40), [4, 10], &Device::flex(), DType::F64);
+    let (found, expected) = (host_values(gelu_tanh(x.clone())), host_values(formula([x])));
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "composed");
+    let far = float_tensor(vec![-1e4, 0.0, 1e4, f64::NAN], [1, 4], &Device::flex(), DType::F32);
+    let far = host_values(gelu_tanh(far));
+    assert_eq!(far[..3], [0.0, 0.0, 1e4]);
+    assert!(far[3].is_nan());
 }
 
 #[test]
