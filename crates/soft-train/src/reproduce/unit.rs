@@ -1,0 +1,178 @@
+//! One cell with one seed: trained, measured, kept on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use soft_model::{ModelFiles, Transformer};
+
+use super::measure::{Measured, asking, measure};
+use super::table::{Budget, Cell, Table};
+use crate::config::{Config, Loader, Resolved};
+use crate::error::Error;
+use crate::run::{Resume, TrainOptions, train};
+use crate::run_dir::{read_jsonl, replace_file};
+use crate::task::Task;
+
+/// Evaluations during a training, the last one included.
+const POINTS: usize = 12;
+/// Checkpoints during a training.
+const SAVES: usize = 4;
+
+/// What is trained and measured at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Unit<'a> {
+    /// The table.
+    pub table: &'a Table,
+    /// The cell.
+    pub cell: &'a Cell,
+    /// How long it trains.
+    pub budget: Budget,
+    /// The seed of the run.
+    pub seed: u64,
+}
+
+/// What a unit found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitResult {
+    /// The cell.
+    pub cell: String,
+    /// The seed.
+    pub seed: u64,
+    /// CRC-32 of its settings: the result of other settings is not this one's.
+    pub settings_crc32: u32,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Examples a step.
+    pub batch: usize,
+    /// Seconds of the training, by the clock and by the processor.
+    pub seconds: [f64; 2],
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// Accuracy over training: step and share.
+    pub curve: Vec<(u64, f64)>,
+    /// KL of the true beliefs from those of the thoughts over training: step and nats.
+    pub belief_curve: Vec<(u64, f64)>,
+    /// What was measured of the model at the end.
+    pub measured: Measured,
+}
+
+impl UnitResult {
+    /// Share of problems answered right.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        share(&self.measured.right)
+    }
+}
+
+/// The share of `1` among `0` and `1`.
+pub(super) fn share(bits: &str) -> f64 {
+    bits.bytes().filter(|&bit| bit == b'1').count() as f64 / bits.len().max(1) as f64
+}
+
+impl Unit<'_> {
+    /// Name of its folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}-{}-s{}", self.budget.as_str(), self.cell.name, self.seed)
+    }
+
+    fn resolved(&self, dir: &Path) -> Result<Resolved, Error> {
+        let steps = self.cell.steps(self.budget);
+        let own = [
+            format!("run.dir={:?}", dir.display().to_string()),
+            format!("run.name={:?}", self.name()),
+            format!("run.seed={}", self.seed),
+            format!("train.steps={steps}"),
+            format!("eval.arms=[{:?}]", self.cell.arm.as_str()),
+            format!("eval.every={}", (steps / POINTS).max(1)),
+            format!("save.every={}", (steps / SAVES).max(1)),
+            "save.keep=1".to_owned(),
+            "save.keep_best=0".to_owned(),
+            "log.every=1000000".to_owned(),
+        ];
+        let loader = Loader::new().text(self.table.name, self.table.base);
+        // The cell's settings are last: they may, for one, evaluate more rarely.
+        let loader = loader.overrides(own).overrides(self.cell.settings.clone());
+        loader.load().map_err(|error| Error::Config { report: error.to_string() })
+    }
+
+    /// The result, where it is there already and of these settings.
+    #[must_use]
+    pub fn finished(&self, dir: &Path) -> Option<UnitResult> {
+        let text = fs::read_to_string(self.path(dir)).ok()?;
+        let found: UnitResult = serde_json::from_str(&text).ok()?;
+        let wanted = settings_crc32(&self.resolved(dir).ok()?.config);
+        (found.settings_crc32 == wanted).then_some(found)
+    }
+
+    fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.json", self.name()))
+    }
+
+    /// Trains, going on where it was killed, measures, and writes the result.
+    ///
+    /// # Errors
+    /// Those of the training, and of the disk.
+    pub fn run(&self, dir: &Path, device: &Device) -> Result<UnitResult, Error> {
+        let resolved = self.resolved(dir)?;
+        let config = &resolved.config;
+        let options = TrainOptions { resume: Resume::Auto, ..TrainOptions::default() };
+        let trained = train(&resolved, device, &options)?;
+        let own = trained.results.arms.first();
+        let own = own.ok_or_else(|| Error::Runtime { what: "no arm was trained".into() })?;
+        let task = Task::new(&config.task)?;
+        let task = task.ok_or_else(|| Error::Config {
+            report: format!("`task.name` of the table is {:?}", config.task.name.as_str()),
+        })?;
+        let files = ModelFiles::open(Path::new(&own.checkpoint))?;
+        let model = Transformer::open(&files, device, DType::F32)?;
+        let cut = config.curriculum.cut_after(
+            config.train.steps,
+            config.curriculum.count(task.max_steps()),
+        );
+        let asking = asking(self.cell.arm, config.soft.manner()?, cut, self.seed);
+        let measured = measure(&model, &task, &asking, self.cell.kind)?;
+        let metrics = read_jsonl(&trained.run_dir.join("metrics.jsonl"))?;
+        let result = UnitResult {
+            cell: self.cell.name.to_owned(),
+            seed: self.seed,
+            settings_crc32: settings_crc32(config),
+            steps: config.train.steps,
+            batch: config.train.micro_batch * config.train.grad_accum,
+            seconds: seconds(&trained.run_dir)?,
+            parameters: own.parameters,
+            learning_rate: config.train.lr,
+            curve: series(&metrics, "valid/accuracy"),
+            belief_curve: series(&metrics, "valid/belief_kl"),
+            measured,
+        };
+        let text = serde_json::to_string(&result)
+            .map_err(|error| Error::Runtime { what: format!("the result of a unit: {error}") })?;
+        replace_file(&self.path(dir), text.as_bytes())?;
+        Ok(result)
+    }
+}
+
+/// Of everything but where the run lies.
+fn settings_crc32(config: &Config) -> u32 {
+    let mut config = config.clone();
+    config.run.dir.clear();
+    crc32fast::hash(config.to_toml().as_bytes())
+}
+
+fn series(metrics: &[Value], key: &str) -> Vec<(u64, f64)> {
+    let point = |record: &Value| Some((record["step"].as_u64()?, record[key].as_f64()?));
+    metrics.iter().filter_map(point).collect()
+}
+
+/// Seconds of all steps, of the clock and of the processor.
+fn seconds(run_dir: &Path) -> Result<[f64; 2], Error> {
+    let times = read_jsonl(&run_dir.join("times.jsonl"))?;
+    let sum = |key: &str| times.iter().filter_map(|time| time[key].as_f64()).sum();
+    Ok([sum("seconds"), sum("processor_seconds")])
+}
