@@ -240,6 +240,8 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
             "mnns-learned",
             "mnns-no-thought",
             "mnns-soft",
+            "multiplication-2x2",
+            "prosqa-small",
             "quickstart",
             "smollm2-gsm-lora",
             "smollm2-gsm-prefix",
