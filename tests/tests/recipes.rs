@@ -65,7 +65,7 @@ fn shortened(name: &str, config: &Resolved) -> Option<Vec<String>> {
     if config.config.curriculum.stages > 0 {
         settings.extend(["curriculum.first=1".to_owned(), "curriculum.steps=1".to_owned()]);
     }
-    if config.config.task.name == TaskName::Mnns {
+    if config.config.task.name.is_generated() {
         settings.push("train.micro_batch=8".to_owned());
         return Some(settings);
     }

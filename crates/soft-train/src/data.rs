@@ -17,7 +17,7 @@ mod text;
 pub use fill::Fill;
 pub(crate) use lines::{Lines, MAX_LINE_BYTES};
 pub use reader::{Reader, read_ids, scan_ids};
-pub(crate) use sampler::shuffle_seeded;
 pub use sampler::{Sampler, permutation};
+pub(crate) use sampler::{below, shuffle_seeded};
 pub use scan::{BadLine, Limits, Scan};
 pub use text::TextEncoder;

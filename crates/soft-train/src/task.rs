@@ -11,8 +11,13 @@
 //! no_thought  prompt pause pause pause close answer <EOS>
 //! ```
 
+mod chains;
+mod draws;
+mod facts;
 mod line;
 pub mod mnns;
+mod multiplication;
+mod prosqa;
 mod tokens;
 
 use schemars::JsonSchema;
@@ -72,6 +77,12 @@ macro_rules! tasks {
 tasks! {
     /// Minimum non-negative signed sum of a few digits, generated.
     Mnns = "mnns" => mnns::task;
+    /// Which of two nodes of a directed graph is reached from a root, generated.
+    Prosqa = "prosqa" => prosqa::task;
+    /// Product of two numbers, digit by digit, generated.
+    Multiplication = "multiplication" => multiplication::task;
+    /// Which of two concepts is reached up a chain of facts, generated.
+    Chains = "chains" => chains::task;
     #[cfg(test)]
     /// The last of two letters, for tests.
     Last = "last" => tests::last_letter;

@@ -286,8 +286,8 @@ pub struct Prompt {
 pub struct Task {
     /// Task to train and evaluate on.
     pub name: TaskName,
-    /// Digits in one problem of the "mnns" task.
-    #[schemars(range(min = 2, max = 8))]
+    /// Digits in one problem of the "mnns" task, 2 to 8, or in each factor of the "multiplication" task, 1 to 5.
+    #[schemars(range(min = 1, max = 8))]
     pub digits: usize,
     /// Largest digit of the "mnns" task; digits are 1 to this.
     #[schemars(range(min = 1, max = 99))]
@@ -295,11 +295,32 @@ pub struct Task {
     /// Sign choices of the "mnns" task whose sums a soft thought holds: those with the last sum nearest to 0. 0 holds those of all.
     #[schemars(range(max = 256))]
     pub budget: usize,
+    /// Most nodes in a graph of the "prosqa" task; a graph has up to 4 fewer. 0: as many as the published graphs, 19 to 26 and some beside.
+    #[schemars(range(max = 256))]
+    pub nodes: usize,
+    /// Hops from the root to the answer in the "prosqa" and "chains" tasks. 0: 3 or 4, half and half, in "prosqa", and 5 in "chains".
+    #[schemars(range(max = 16))]
+    pub hops: usize,
+    /// Problems that are made to train on in the "prosqa" and "chains" tasks, and in "multiplication" of more than 2 digits; 500 more validate.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub problems: usize,
+    /// Seed of the problems of the "prosqa", "multiplication" and "chains" tasks: `run.seed` does not change them.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
+    pub seed: u64,
 }
 
 impl Default for Task {
     fn default() -> Self {
-        Self { name: TaskName::None, digits: 4, digit_max: 9, budget: 0 }
+        Self {
+            name: TaskName::None,
+            digits: 4,
+            digit_max: 9,
+            budget: 0,
+            nodes: 0,
+            hops: 0,
+            problems: 10_000,
+            seed: 42,
+        }
     }
 }
 

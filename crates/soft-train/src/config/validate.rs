@@ -14,13 +14,13 @@ use super::sections::Soft;
 use super::suggest;
 use super::{Config, QUICKSTART_NAME, choices::Arm};
 use crate::task::TaskName;
-use crate::task::mnns::MAX_PROBLEMS;
 
 mod adapter;
 mod curriculum;
 mod full_width;
 mod guard;
 mod learnable;
+mod task;
 
 pub(crate) use adapter::adds;
 
@@ -49,7 +49,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(prefix_and_prompt(config, place));
     found.extend(adapter::active(config, place));
     found.extend(curriculum::curriculum(config, place));
-    found.extend(task(config, place));
+    found.extend(task::size(config, place));
     found.extend(data_format(config, place));
     found.extend(samples(config, place));
     found.extend(arms(config, place));
@@ -442,19 +442,6 @@ fn stages(config: &Config, place: Place<'_>) -> Option<Found> {
             rollout.kind.as_str()
         );
         found(place, &["rollout.kind", "rollout.stages"], message)
-    })
-}
-
-fn task(config: &Config, place: Place<'_>) -> Option<Found> {
-    let task = &config.task;
-    let exponent = u32::try_from(task.digits).unwrap_or(u32::MAX);
-    let count = task.digit_max.saturating_pow(exponent);
-    (task.name == TaskName::Mnns && count > MAX_PROBLEMS).then(|| {
-        let message = format!(
-            "`task.digits` is {} and `task.digit_max` is {}, which makes {count} problems; expected at most {MAX_PROBLEMS}",
-            task.digits, task.digit_max
-        );
-        found(place, &["task.digits", "task.digit_max"], message)
     })
 }
 

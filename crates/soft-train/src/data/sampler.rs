@@ -72,7 +72,7 @@ pub(crate) fn shuffle_seeded<T>(items: &mut [T], seed: u64, round: u64) {
 }
 
 /// A uniform number in `0..bound`; draws that would favour small numbers are thrown away.
-fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
+pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u64) -> u64 {
     let limit = u64::MAX - u64::MAX % bound;
     loop {
         let draw = rng.next_u64();

@@ -86,7 +86,7 @@ fn t30_a_value_out_of_range_says_what_was_expected() {
             "`model.dropout` is 1; expected a finite number, at least 0 and below 1",
         ),
         ("train.steps=0", "`train.steps` is 0; expected a whole number, at least 1"),
-        ("task.digits=9", "`task.digits` is 9; expected a whole number from 2 to 8"),
+        ("task.digits=9", "`task.digits` is 9; expected a whole number from 1 to 8"),
         ("run.seed=-1", "`run.seed` is -1; expected a whole number, at least 0"),
         (
             "low_rank.targets=[\"q_porj\"]",
@@ -231,6 +231,14 @@ fn t30_settings_that_contradict_are_refused() {
         (
             "[task]\nname = \"mnns\"\ndigits = 8",
             "my.toml:3:10: `task.digits` is 8 and `task.digit_max` is 9, which makes 43046721 problems; expected at most 600000",
+        ),
+        (
+            "[task]\nname = \"mnns\"\ndigits = 1",
+            "my.toml:3:10: `task.digits` is 1 and `task.name` is \"mnns\"; expected 2 to 8",
+        ),
+        (
+            "[task]\nname = \"multiplication\"\ndigits = 6",
+            "my.toml:3:10: `task.digits` is 6 and `task.name` is \"multiplication\"; expected 1 to 5",
         ),
         (
             "[eval]\narms = [\"hard\", \"soft_fed_hard\"]",

@@ -3,7 +3,7 @@ use crate::config::Arm;
 
 fn task_of(digits: usize, digit_max: usize, budget: usize) -> Result<Task, Error> {
     let name = config::TaskName::Mnns;
-    task(&config::Task { name, digits, digit_max, budget })
+    task(&config::Task { name, digits, digit_max, budget, ..config::Task::default() })
 }
 
 fn mnns() -> Task {
