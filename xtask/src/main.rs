@@ -10,6 +10,7 @@ mod fuzz;
 mod matrix;
 mod process;
 mod reliability;
+mod reproduce;
 mod soak;
 mod study;
 mod test;
@@ -31,6 +32,8 @@ cargo xtask VERB
   fuzz [TARGETS..]           feed files from strangers to what reads them (nightly toolchain)
        [--seconds N] [--keep]  of each target; put what was found into fuzz/corpus
   soak [--kills N] [--seed N]  kill a training again and again; it must end as one that was not
+  reproduce [TABLE]          a published table beside our own figures, into results/ and docs/results/
+       [--budget quick|full] [--minutes N]  stopped, it goes on where it was
   fetch [smollm2]            put a small real model where SOFT_MODELS looks
   tidy                       house rules: crate directions, file headers, names, sizes
   ci                         fmt, tidy, clippy, test, doc, examples, matrix: what `.ci/run` runs";
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         "matrix" => matrix::run(rest),
         "fuzz" => fuzz::run(rest),
         "soak" => soak::run(rest),
+        "reproduce" => reproduce::run(rest),
         "fetch" => fetch::run(rest),
         "tidy" => tidy::run(),
         "ci" => ci::run(),

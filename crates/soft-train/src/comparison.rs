@@ -8,6 +8,8 @@ mod questions;
 mod runner;
 mod statistics;
 
+pub(crate) use controls::{Source, Thought, changed, thoughts};
+
 pub use arms::{Arm, arms};
 pub use extract::Extractor;
 pub use outcome::{ArmOutcome, Outcome};

@@ -28,6 +28,7 @@ pub mod objective;
 mod pace;
 mod renderer;
 pub mod report;
+pub mod reproduce;
 pub mod results;
 pub mod rollout;
 pub mod run;

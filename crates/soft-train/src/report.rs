@@ -17,6 +17,7 @@ mod beside;
 mod evaluation;
 mod markup;
 mod page;
+mod reproduction;
 mod row;
 mod run;
 mod samples;
@@ -69,6 +70,15 @@ pub fn render_side_by_side(inputs: &[PathBuf], time: Time) -> Result<String, Err
     let runs = inputs.iter().map(|input| Run::read(input)).collect::<Result<Vec<_>, _>>()?;
     let body = side_by_side::sections(&runs, time)?;
     Ok(page::page(&counted(runs.len(), "training"), &body, false))
+}
+
+/// The page about a reproduced table.
+#[must_use]
+pub fn render_reproduction(
+    of: &crate::reproduce::Table,
+    results: &crate::reproduce::Results,
+) -> String {
+    page::page(of.title, &reproduction::sections(of, results), false)
 }
 
 /// Where the page about several trainings goes if nobody says: beside the first of them.

@@ -1,11 +1,13 @@
 //! The tanh form of GELU and its gradient in one pass each.
 
+use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
+
 use burn::backend::flex::FlexTensor;
 
 use super::node::{Kernel, exp, in_parts, sizes, tensor, values};
 
 /// `2 sqrt(2 / pi)`.
-const SCALE: f32 = 1.595_769_1;
+const SCALE: f32 = FRAC_2_SQRT_PI * SQRT_2;
 const CUBE: f32 = 0.044_715;
 
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use soft_core::{PipelineConfig, SoftPipeline};
-use soft_model::{GenerateOptions, Generation, Manner, Mode, SoftInput, Transformer, generate_after};
+use soft_model::{
+    GenerateOptions, Generation, Manner, Mode, SoftInput, Transformer, generate_after,
+};
 
 use super::table::Kind;
 use crate::belief::{Beliefs, answers_and_beliefs, weights};
@@ -26,6 +28,9 @@ pub(super) const MOST: usize = 14;
 const DRAWN: usize = 3;
 /// Weights under this are not drawn.
 const DRAWN_WEIGHT: f64 = 0.005;
+
+/// What a chain answered, if anything.
+type Answer = Option<Vec<u32>>;
 
 /// Everything measured of one model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -82,7 +87,7 @@ pub struct Sampled {
 ///
 /// # Errors
 /// A model that cannot run a problem.
-pub fn measure(
+pub(super) fn measure(
     model: &Transformer,
     task: &Task,
     asking: &Asking,
@@ -140,8 +145,7 @@ fn controls(
         Control::Shuffle,
         Control::Noise,
     ];
-    let is_hidden =
-        |thought: &Thought| thought.1 && matches!(thought.0, SoftInput::Vector(_));
+    let is_hidden = |thought: &Thought| thought.1 && matches!(thought.0, SoftInput::Vector(_));
     let hidden = thoughts.iter().flatten().any(is_hidden);
     let names_tokens = |control: &Control| matches!(control, Control::Top | Control::Second);
     let embedding = model.embedding().detach();
@@ -209,9 +213,10 @@ fn heat(
             let kept = weights.into_iter().enumerate().filter(|(_, p)| *p >= DRAWN_WEIGHT);
             kept.map(|(id, p)| (name(id as u32), p)).collect()
         };
-        let truth = problem.steps.iter().map(|step| {
-            step.belief.iter().map(|&(id, p)| (name(id), f64::from(p))).collect()
-        });
+        let truth = problem
+            .steps
+            .iter()
+            .map(|step| step.belief.iter().map(|&(id, p)| (name(id), f64::from(p))).collect());
         Some(Heat {
             prompt: task.tokens.text(&problem.prompt),
             answer: task.tokens.text(&problem.answer),
@@ -232,7 +237,7 @@ fn sampled(
 ) -> Result<Sampled, Error> {
     let config = PipelineConfig { temperature, ..PipelineConfig::default() };
     let drawn = Manner::new(SoftPipeline::new(config)?, Mode::Hard);
-    let mut answers: Vec<Vec<Option<Vec<u32>>>> = vec![Vec::new(); problems.len()];
+    let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); problems.len()];
     for sample in 0..SAMPLES {
         let seed = asking.seed.wrapping_mul(1009).wrapping_add(sample as u64);
         let see = &mut |place: usize, made: &Generation| {
@@ -247,23 +252,20 @@ fn sampled(
         };
         generate_all(model, task, problems, asking, &set, see)?;
     }
-    let rows: Vec<(Vec<Option<Vec<u32>>>, &Vec<u32>)> =
-        answers.into_iter().zip(problems.iter().map(|problem| &problem.answer)).collect();
-    let mean = |of: &dyn Fn(&[Option<Vec<u32>>], &[u32]) -> f64| {
-        rows.iter().map(|(answers, right)| of(answers, right)).sum::<f64>() / rows.len() as f64
+    let curve = |share: fn(usize, &[Answer], &[u32]) -> f64| {
+        let mean = |k| {
+            let rows = answers.iter().zip(problems);
+            rows.map(|(answers, problem)| share(k, answers, &problem.answer)).sum::<f64>()
+                / problems.len() as f64
+        };
+        (1..=MOST).map(mean).collect()
     };
-    Ok(Sampled {
-        temperature,
-        pass: (1..=MOST).map(|k| mean(&|answers, right| pass_at(k, answers, right))).collect(),
-        majority: (1..=MOST)
-            .map(|k| mean(&|answers, right| majority_at(k, answers, right)))
-            .collect(),
-    })
+    Ok(Sampled { temperature, pass: curve(pass_at), majority: curve(majority_at) })
 }
 
 /// `1 - C(n - c, k) / C(n, k)` of n answers with c right ones.
-fn pass_at(k: usize, answers: &[Option<Vec<u32>>], right: &[u32]) -> f64 {
-    let is_right = |answer: &&Option<Vec<u32>>| answer.as_deref() == Some(right);
+fn pass_at(k: usize, answers: &[Answer], right: &[u32]) -> f64 {
+    let is_right = |answer: &&Answer| answer.as_deref() == Some(right);
     let (n, c) = (answers.len(), answers.iter().filter(is_right).count());
     let none = (0..k).map(|i| (n - c).saturating_sub(i) as f64 / (n - i) as f64);
     1.0 - none.product::<f64>()
@@ -271,10 +273,10 @@ fn pass_at(k: usize, answers: &[Option<Vec<u32>>], right: &[u32]) -> f64 {
 
 /// The share of the disjoint groups of k answers whose most frequent answer is right; of equally
 /// frequent ones the first counts.
-fn majority_at(k: usize, answers: &[Option<Vec<u32>>], right: &[u32]) -> f64 {
+fn majority_at(k: usize, answers: &[Answer], right: &[u32]) -> f64 {
     let groups = answers.chunks_exact(k);
     let count = groups.len();
-    let won = |group: &[Option<Vec<u32>>]| {
+    let won = |group: &[Answer]| {
         let mut votes: BTreeMap<&[u32], (usize, usize)> = BTreeMap::new();
         for (place, answer) in group.iter().enumerate() {
             if let Some(answer) = answer {
@@ -312,9 +314,8 @@ fn preferred(
         // Where in the line the answer stands.
         let at = answer.as_ptr() as usize - made.token_ids.as_ptr() as usize;
         let Some(step) = made.steps.get(at / size_of::<u32>()) else { return };
-        let weight = |id: u32| {
-            step.top.iter().find(|entry| entry.0 == id).map_or(0.0, |entry| entry.1)
-        };
+        let weight =
+            |id: u32| step.top.iter().find(|entry| entry.0 == id).map_or(0.0, |entry| entry.1);
         if weight(right) > weight(rival) {
             found[place] = '1';
         }
@@ -324,7 +325,12 @@ fn preferred(
 }
 
 /// The arm as it is asked in the end.
-pub(super) fn asking(arm: Arm, thoughts: Manner, cut: Option<crate::config::Cut>, seed: u64) -> Asking {
+pub(super) fn asking(
+    arm: Arm,
+    thoughts: Manner,
+    cut: Option<crate::config::Cut>,
+    seed: u64,
+) -> Asking {
     Asking { arm, thoughts, cut, seed }
 }
 
@@ -332,7 +338,7 @@ pub(super) fn asking(arm: Arm, thoughts: Manner, cut: Option<crate::config::Cut>
 mod tests {
     use super::*;
 
-    fn answers(text: &str) -> Vec<Option<Vec<u32>>> {
+    fn answers(text: &str) -> Vec<Answer> {
         text.chars().map(|c| c.to_digit(10).map(|digit| vec![digit])).collect()
     }
 

@@ -7,8 +7,7 @@ use super::unit::{UnitResult, share};
 use crate::config::Control;
 
 /// Two-sided 95 % quantiles of Student's t, by degrees of freedom from 1.
-const T_95: [f64; 10] =
-    [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+const T_95: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 /// The normal one, for more.
 const Z_95: f64 = 1.96;
 

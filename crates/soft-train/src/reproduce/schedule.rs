@@ -30,7 +30,7 @@ pub struct Plan<'a> {
 }
 
 /// The word that makes the program a worker: `--unit TABLE BUDGET CELL SEED DIR` follow.
-pub(super) const WORKER: &str = "--unit";
+const WORKER: &str = "--unit";
 
 impl Plan<'_> {
     /// All units: every cell with its first seed before any has its second.
@@ -71,9 +71,7 @@ impl Plan<'_> {
 /// # Errors
 /// The first unit that fails, with where its output lies; the others that run are ended.
 pub fn run(plan: &Plan<'_>, tell: &mut dyn FnMut(String)) -> Result<Vec<UnitResult>, Error> {
-    std::fs::create_dir_all(&plan.dir).map_err(|error| Error::Disk {
-        report: format!("cannot make {}: {error}", plan.dir.display()),
-    })?;
+    std::fs::create_dir_all(&plan.dir).map_err(Error::disk(&plan.dir))?;
     let units = plan.units();
     let began = Instant::now();
     let mut waiting: Vec<&Unit<'_>> =

@@ -77,7 +77,7 @@ pub struct Cell {
     pub label: &'static str,
     /// The arm that is trained.
     pub arm: Arm,
-    /// Settings over those of the table.
+    /// Settings over those of the table; `{quarter}` stands for a quarter of the steps.
     pub settings: Vec<String>,
     /// Optimizer steps with the quick budget, and with the full one.
     pub steps: [usize; 2],

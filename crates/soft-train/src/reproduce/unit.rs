@@ -81,8 +81,10 @@ impl Unit<'_> {
         format!("{}-{}-s{}", self.budget.as_str(), self.cell.name, self.seed)
     }
 
-    fn resolved(&self, dir: &Path) -> Result<Resolved, Error> {
+    pub(super) fn resolved(&self, dir: &Path) -> Result<Resolved, Error> {
         let steps = self.cell.steps(self.budget);
+        let quarter = (steps / 4).to_string();
+        let settings = self.cell.settings.iter().map(|own| own.replace("{quarter}", &quarter));
         let own = [
             format!("run.dir={:?}", dir.display().to_string()),
             format!("run.name={:?}", self.name()),
@@ -97,7 +99,7 @@ impl Unit<'_> {
         ];
         let loader = Loader::new().text(self.table.name, self.table.base);
         // The cell's settings are last: they may, for one, evaluate more rarely.
-        let loader = loader.overrides(own).overrides(self.cell.settings.clone());
+        let loader = loader.overrides(own).overrides(settings);
         loader.load().map_err(|error| Error::Config { report: error.to_string() })
     }
 
@@ -131,10 +133,9 @@ impl Unit<'_> {
         })?;
         let files = ModelFiles::open(Path::new(&own.checkpoint))?;
         let model = Transformer::open(&files, device, DType::F32)?;
-        let cut = config.curriculum.cut_after(
-            config.train.steps,
-            config.curriculum.count(task.max_steps()),
-        );
+        let cut = config
+            .curriculum
+            .cut_after(config.train.steps, config.curriculum.count(task.max_steps()));
         let asking = asking(self.cell.arm, config.soft.manner()?, cut, self.seed);
         let measured = measure(&model, &task, &asking, self.cell.kind)?;
         let metrics = read_jsonl(&trained.run_dir.join("metrics.jsonl"))?;

@@ -1,0 +1,370 @@
+//! The page of `docs/results` about a table.
+
+use super::results::{CellResults, ControlResult, Results};
+use super::table::{Place, Table};
+use crate::config::Arm;
+use crate::results::thousands;
+
+/// The page, without the paragraph that people write above it.
+#[must_use]
+pub fn markdown(table: &Table, results: &Results) -> String {
+    let mut page = format!("# {}\n\n{}\n\n", table.title, verdict(table, results));
+    page += &format!("**The claim.** {}\n\n**The trainings.** {}\n\n", table.claim, table.method);
+    page += &main_table(table, results);
+    page += &grid(table, results);
+    page += &samples(results);
+    page += &controls(results);
+    page += &beliefs(results);
+    page += &curves(results);
+    page += &format!(
+        "## Again\n\n```\n{}\n```\n\nRevision {}, {}; {} of training in all, {} problems. Intervals \
+         are 95 %: those of accuracies over seeds (Student's t), those of controls over problems, \
+         each paired with itself.{}\n",
+        results.command,
+        results.revision,
+        results.machine,
+        minutes(results.seconds),
+        thousands(results.problems as u64),
+        match table.source {
+            "" => String::new(),
+            source => format!(" Published figures: {source}."),
+        }
+    );
+    page
+}
+
+fn minutes(seconds: f64) -> String {
+    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}", 100.0 * share)
+}
+
+fn interval([low, high]: [f64; 2]) -> String {
+    format!("{} to {}", percent(low), percent(high))
+}
+
+/// A table in Markdown.
+fn rows(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(head.iter().map(|&name| name.to_owned()).collect());
+    text += &line(vec!["---".to_owned(); head.len()]);
+    rows.iter().for_each(|row| text += &line(row.clone()));
+    text + "\n"
+}
+
+/// What the controls do to the claim, in words.
+fn verdict(table: &Table, results: &Results) -> String {
+    let is = |arm: Arm| {
+        move |cell: &&super::Cell| cell.arm == arm && !matches!(cell.place, Place::Grid(..))
+    };
+    let of = |arm: Arm| table.cells.iter().find(is(arm)).and_then(|cell| results.cell(cell.name));
+    let Some(soft) = of(Arm::Soft) else { return String::new() };
+    let mut text = format!("Soft thoughts answer {} % right", percent(soft.mean));
+    let beside = [(Arm::Hard, "a hard chain of thought"), (Arm::NoThought, "no thought")];
+    let beside: Vec<String> = beside
+        .into_iter()
+        .filter_map(|(arm, name)| Some(format!("{name} {} %", percent(of(arm)?.mean))))
+        .collect();
+    if !beside.is_empty() {
+        text += &format!(", {}", beside.join(", "));
+    }
+    text += ".";
+    let worst = |own: &&ControlResult| own.interval[1] < 0.0;
+    let (hurt, spared): (Vec<&ControlResult>, Vec<&ControlResult>) =
+        soft.controls.iter().partition(worst);
+    if !soft.controls.is_empty() {
+        let named = |list: &[&ControlResult]| {
+            let names = list
+                .iter()
+                .map(|own| format!("{} ({:+.1} points)", in_words(own), 100.0 * own.difference));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        text += &match (hurt.is_empty(), spared.is_empty()) {
+            (false, true) => format!(
+                " The controls leave the claim standing: the answers need what the thoughts hold. \
+                 Each of these costs accuracy: {}.",
+                named(&hurt)
+            ),
+            (true, false) => format!(
+                " The controls refute the claim that the thoughts carry the answer: none of these \
+                 costs accuracy: {}.",
+                named(&spared)
+            ),
+            _ => format!(
+                " The controls leave part of the claim: accuracy falls after {}, and does not \
+                 after {}.",
+                named(&hurt),
+                named(&spared)
+            ),
+        };
+    }
+    text
+}
+
+fn in_words(own: &ControlResult) -> &'static str {
+    use crate::config::Control;
+    match own.control {
+        Control::Delete => "thoughts deleted",
+        Control::Top => "only their heaviest token",
+        Control::Second => "only their second token",
+        Control::Pause => "a pause in their place",
+        Control::Shuffle => "the thoughts of another problem",
+        Control::Noise => "noise of the same norm",
+    }
+}
+
+fn published(cell: &CellResults) -> String {
+    cell.published.map_or_else(|| "–".to_owned(), |figure| format!("{:.2}", 100.0 * figure))
+}
+
+fn main_table(table: &Table, results: &Results) -> String {
+    let row = |cell: &super::Cell| {
+        let own = results.cell(cell.name)?;
+        let first = own.units.first()?;
+        let seconds: Vec<f64> = own.units.iter().map(|unit| unit.seconds[0]).collect();
+        let preferred: Vec<f64> = own
+            .units
+            .iter()
+            .filter(|unit| !unit.measured.preferred.is_empty())
+            .map(|unit| super::unit::share(&unit.measured.preferred))
+            .collect();
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        Some(vec![
+            own.label.clone(),
+            percent(own.mean),
+            own.interval.map_or_else(|| "–".to_owned(), interval),
+            published(own),
+            own.units.len().to_string(),
+            thousands(first.steps as u64),
+            format!("{:.0}", mean(&seconds)),
+            format!("{}", first.learning_rate),
+            thousands(first.parameters),
+            if preferred.is_empty() { "–".into() } else { percent(mean(&preferred)) },
+        ])
+    };
+    let found: Vec<Vec<String>> = table
+        .cells
+        .iter()
+        .filter(|cell| !matches!(cell.place, Place::Grid(..)))
+        .filter_map(row)
+        .collect();
+    let mut head = vec![
+        "arm",
+        "right, %",
+        "95 %",
+        "published, %",
+        "seeds",
+        "steps",
+        "seconds each",
+        "learning rate",
+        "parameters",
+        "right over its rival, %",
+    ];
+    let mut found = found;
+    if found.iter().all(|row| row.last().is_some_and(|cell| cell == "–")) {
+        head.pop();
+        found.iter_mut().for_each(|row| drop(row.pop()));
+    }
+    rows(&head, &found)
+}
+
+fn grid(table: &Table, results: &Results) -> String {
+    let place = |cell: &super::Cell| match cell.place {
+        Place::Row => None,
+        Place::Grid(row, column) | Place::Both(row, column) => Some((row, column)),
+    };
+    let mut sides: [Vec<&str>; 2] = [Vec::new(), Vec::new()];
+    for (row, column) in table.cells.iter().filter_map(place) {
+        for (side, name) in sides.iter_mut().zip([row, column]) {
+            if !side.contains(&name) {
+                side.push(name);
+            }
+        }
+    }
+    let [names, columns] = sides;
+    if names.is_empty() {
+        return String::new();
+    }
+    let at = |row: &str, column: &str| {
+        let cell = table.cells.iter().find(|cell| place(cell) == Some((row, column)))?;
+        let own = results.cell(cell.name)?;
+        let within = own.interval.map_or_else(String::new, |own| format!(" ({})", interval(own)));
+        Some(format!("{}{within}; published {}", percent(own.mean), published(own)))
+    };
+    let line = |&row: &&str| {
+        let cells = columns.iter().map(|column| at(row, column).unwrap_or_else(|| "–".into()));
+        std::iter::once(row.to_owned()).chain(cells).collect::<Vec<_>>()
+    };
+    let head: Vec<&str> = std::iter::once("").chain(columns.iter().copied()).collect();
+    let body: Vec<Vec<String>> = names.iter().map(line).collect();
+    format!("## Budget by width\n\n{}", rows(&head, &body))
+}
+
+/// Published pass@k of a discrete chain at three temperatures, k from 1 (CoT2).
+const PUBLISHED_PASS: [(f64, [f64; 14]); 3] = [
+    (
+        0.4,
+        [
+            37.49, 50.15, 57.27, 61.99, 65.38, 67.82, 69.53, 71.14, 72.94, 74.12, 75.70, 76.19,
+            77.04, 77.85,
+        ],
+    ),
+    (
+        0.8,
+        [
+            33.28, 50.91, 61.80, 70.27, 75.17, 78.48, 81.48, 83.46, 85.91, 87.49, 88.42, 89.44,
+            90.43, 91.61,
+        ],
+    ),
+    (
+        1.0,
+        [
+            30.28, 49.11, 61.67, 69.72, 75.45, 79.11, 82.21, 85.30, 87.32, 88.98, 90.41, 91.54,
+            92.35, 93.11,
+        ],
+    ),
+];
+
+fn samples(results: &Results) -> String {
+    let Some(cell) = results
+        .cells
+        .iter()
+        .find(|own| own.units.first().is_some_and(|unit| !unit.measured.sampled.is_empty()))
+    else {
+        return String::new();
+    };
+    let soft = results.cells.iter().find(|own| !own.controls.is_empty());
+    let most = super::measure::MOST;
+    let mut text = String::from("## Sampled chains\n\n");
+    for (place, sampled) in cell.units[0].measured.sampled.iter().enumerate() {
+        let mean = |of: &dyn Fn(&super::Sampled) -> f64| {
+            let all = cell.units.iter().map(|unit| of(&unit.measured.sampled[place]));
+            all.sum::<f64>() / cell.units.len() as f64
+        };
+        let their = PUBLISHED_PASS.iter().find(|own| own.0 == sampled.temperature);
+        let head: Vec<String> =
+            std::iter::once(String::new()).chain((1..=most).map(|k| format!("k {k}"))).collect();
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        let line = |name: &str, of: &dyn Fn(usize) -> String| {
+            std::iter::once(name.to_owned()).chain((0..most).map(of)).collect::<Vec<_>>()
+        };
+        let mut body = vec![
+            line("pass@k, ours", &|k| percent(mean(&|own| own.pass[k]))),
+            line("majority@k, ours", &|k| percent(mean(&|own| own.majority[k]))),
+        ];
+        if let Some((_, figures)) = their {
+            body.insert(1, line("pass@k, published", &|k| format!("{:.1}", figures[k])));
+        }
+        text += &format!("Temperature {}:\n\n{}", sampled.temperature, rows(&head, &body));
+        if let Some(soft) = soft {
+            let pass: Vec<f64> = (0..most).map(|k| mean(&|own| own.pass[k])).collect();
+            let vote: Vec<f64> = (0..most).map(|k| mean(&|own| own.majority[k])).collect();
+            let reached = |curve: &[f64]| {
+                let k = curve.iter().position(|&share| share >= soft.mean);
+                k.map_or_else(|| format!("more than {most}"), |k| (k + 1).to_string())
+            };
+            text += &format!(
+                "One soft pass ({} %) is reached by pass@k with k = {}, by majority@k with k = {}.\n\n",
+                percent(soft.mean),
+                reached(&pass),
+                reached(&vote)
+            );
+        }
+    }
+    text
+}
+
+fn controls(results: &Results) -> String {
+    let with: Vec<&CellResults> =
+        results.cells.iter().filter(|cell| !cell.controls.is_empty()).collect();
+    if with.is_empty() {
+        return String::new();
+    }
+    let mut body = Vec::new();
+    for cell in with {
+        for own in &cell.controls {
+            body.push(vec![
+                cell.name.clone(),
+                in_words(own).to_owned(),
+                percent(own.mean),
+                format!("{:+.1}", 100.0 * own.difference),
+                format!("{:+.1} to {:+.1}", 100.0 * own.interval[0], 100.0 * own.interval[1]),
+            ]);
+        }
+    }
+    let head = ["model", "control", "right, %", "difference, points", "95 %"];
+    format!("## Controls\n\n{}", rows(&head, &body))
+}
+
+fn beliefs(results: &Results) -> String {
+    let mut body = Vec::new();
+    for cell in &results.cells {
+        let with: Vec<_> =
+            cell.units.iter().filter(|unit| !unit.measured.beliefs.steps.is_empty()).collect();
+        let Some(first) = with.first() else { continue };
+        let mean = |of: &dyn Fn(&crate::belief::Beliefs) -> f64| {
+            with.iter().map(|unit| of(&unit.measured.beliefs)).sum::<f64>() / with.len() as f64
+        };
+        for step in 0..first.measured.beliefs.steps.len() {
+            let at = |of: fn(&crate::belief::StepBelief) -> f64| {
+                mean(&|own| own.steps.get(step).map_or(f64::NAN, of))
+            };
+            body.push(vec![
+                cell.name.clone(),
+                (step + 1).to_string(),
+                format!("{:.3}", at(|own| own.kl)),
+                percent(at(|own| own.mass)),
+                format!("{:.2}", at(|own| own.entropy)),
+                format!("{:.2}", at(|own| own.truth_entropy)),
+                if step == 0 {
+                    format!("{:.3}", mean(&|own| own.calibration_error()))
+                } else {
+                    String::new()
+                },
+            ]);
+        }
+    }
+    if body.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "model",
+        "step",
+        "KL(truth, belief), nats",
+        "weight on the true frontier, %",
+        "entropy, nats",
+        "entropy of the truth, nats",
+        "calibration error",
+    ];
+    format!("## Belief against truth\n\n{}", rows(&head, &body))
+}
+
+fn curves(results: &Results) -> String {
+    let mut body = Vec::new();
+    let mut head = vec!["steps".to_owned()];
+    let longest = results.cells.iter().filter_map(|cell| cell.units.first());
+    let Some(longest) = longest.max_by_key(|unit| unit.curve.len()) else { return String::new() };
+    for (step, _) in &longest.curve {
+        head.push(thousands(*step));
+    }
+    for cell in &results.cells {
+        let at = |step: u64| {
+            let found: Vec<f64> = cell
+                .units
+                .iter()
+                .filter_map(|unit| unit.curve.iter().find(|point| point.0 == step))
+                .map(|point| point.1)
+                .collect();
+            match found.is_empty() {
+                true => "–".to_owned(),
+                false => percent(found.iter().sum::<f64>() / found.len() as f64),
+            }
+        };
+        let line = longest.curve.iter().map(|point| at(point.0));
+        body.push(std::iter::once(cell.name.clone()).chain(line).collect());
+    }
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    format!("## Learning curves\n\nRight answers in %, mean over seeds.\n\n{}", rows(&head, &body))
+}

@@ -1,0 +1,161 @@
+//! Published tables beside our own.
+//!
+//! `reproduce [TABLE] [--budget quick|full] [--minutes N] [--workers N] [--runs DIR] [--out DIR]`;
+//! without a table it lists them. A table that was stopped goes on where it was.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use soft_tests::device;
+use soft_train::reproduce::{Budget, Plan, Results, Table, Unit, find, markdown, names, run};
+
+/// The word before the arguments of a worker.
+const WORKER: &str = "--unit";
+
+struct Arguments {
+    table: Table,
+    budget: Budget,
+    limit: Option<Duration>,
+    workers: usize,
+    runs: PathBuf,
+    out: PathBuf,
+}
+
+fn budget(word: &str) -> Result<Budget, String> {
+    match word {
+        "quick" => Ok(Budget::Quick),
+        "full" => Ok(Budget::Full),
+        other => Err(format!("unknown budget {other:?}; expected quick or full")),
+    }
+}
+
+fn table(name: &str) -> Result<Table, String> {
+    find(name).ok_or_else(|| format!("unknown table {name:?}; there are {}", names().join(", ")))
+}
+
+fn arguments(words: &[String]) -> Result<Arguments, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (mut name, mut found) = (None, (Budget::Quick, None, cores));
+    let (mut runs, mut out) = (PathBuf::from("runs/reproduce"), PathBuf::from("."));
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let number = |text: &String| {
+            text.parse::<u64>().map_err(|_| format!("{word} {text}: expected a whole number"))
+        };
+        match word.as_str() {
+            "--budget" => found.0 = budget(value()?)?,
+            "--minutes" => found.1 = Some(Duration::from_secs(60 * number(value()?)?)),
+            "--workers" => found.2 = number(value()?)?.max(1) as usize,
+            "--runs" => runs = value()?.into(),
+            "--out" => out = value()?.into(),
+            flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
+            text => name = Some(table(text)?),
+        }
+    }
+    let table = name.ok_or_else(|| format!("name a table: {}", names().join(", ")))?;
+    let runs = runs.join(table.name);
+    Ok(Arguments { table, budget: found.0, limit: found.1, workers: found.2, runs, out })
+}
+
+/// What git says, and whether something was changed since.
+fn revision() -> String {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").args(words).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(head) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".into() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
+    let is_changed = changed.is_some_and(|text| !text.is_empty());
+    if is_changed { format!("{head}+") } else { head }
+}
+
+fn machine(workers: usize) -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let name = name.map_or("an unnamed processor", |(_, name)| name);
+    format!("{name}, {workers} trainings at once on a thread each")
+}
+
+fn worker(words: &[String]) -> Result<(), String> {
+    let [name, budget_word, cell, seed, dir] = words else {
+        return Err(format!("{WORKER} TABLE BUDGET CELL SEED DIR"));
+    };
+    let table = table(name)?;
+    let cell = table.cell(cell).ok_or_else(|| format!("{name} has no cell {cell:?}"))?;
+    let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
+    let unit = Unit { table: &table, cell, budget: budget(budget_word)?, seed };
+    unit.run(Path::new(dir), &device()).map(drop).map_err(|error| error.to_string())
+}
+
+fn reproduce(arguments: &Arguments, command: String) -> Result<(), String> {
+    let table = &arguments.table;
+    let plan = Plan {
+        table,
+        budget: arguments.budget,
+        dir: arguments.runs.clone(),
+        workers: arguments.workers,
+        limit: arguments.limit,
+    };
+    println!("{}\n{}\n", table.title, table.claim);
+    let began = std::time::Instant::now();
+    let total = plan.units().len();
+    let units = run(&plan, &mut |line| println!("{line}")).map_err(|error| error.to_string())?;
+    let results =
+        Results::new(table, arguments.budget, &units, [command, revision(), machine(plan.workers)]);
+    let page = markdown(table, &results);
+    let name = match arguments.budget {
+        Budget::Full => table.name.to_owned(),
+        Budget::Quick => format!("{}-quick", table.name),
+    };
+    let json = arguments.out.join("results").join(format!("{name}.json"));
+    let md = arguments.out.join("docs/results").join(format!("{name}.md"));
+    let html = arguments.out.join("results").join(format!("{name}.html"));
+    let text = serde_json::to_string(&results).map_err(|error| error.to_string())? + "\n";
+    let report = soft_train::report::render_reproduction(table, &results);
+    for (path, text) in [(&json, text), (&md, page.clone()), (&html, report)] {
+        let folder = path.parent().expect("it lies in a folder");
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    println!("\n{page}");
+    println!("{}, {}, {}", json.display(), md.display(), html.display());
+    println!(
+        "{} of {total} trainings are there; this took {:.0} s",
+        units.len(),
+        began.elapsed().as_secs_f64()
+    );
+    if units.len() < total {
+        println!("run the same command again to go on");
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == WORKER) {
+        return match worker(&words[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let arguments = match arguments(&words) {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            eprintln!("reproduce: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let command = format!("cargo xtask reproduce {}", words.join(" "));
+    match reproduce(&arguments, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reproduce: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
