@@ -79,13 +79,13 @@ fn machine(workers: usize) -> String {
 }
 
 fn worker(words: &[String]) -> Result<(), String> {
-    let [name, budget_word, cell, seed, dir] = words else {
-        return Err(format!("{WORKER} TABLE BUDGET CELL SEED DIR"));
+    let [name, budget_word, cell, seed, revision, dir] = words else {
+        return Err(format!("{WORKER} TABLE BUDGET CELL SEED REVISION DIR"));
     };
     let table = table(name)?;
     let cell = table.cell(cell).ok_or_else(|| format!("{name} has no cell {cell:?}"))?;
     let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
-    let unit = Unit { table: &table, cell, budget: budget(budget_word)?, seed };
+    let unit = Unit { table: &table, cell, budget: budget(budget_word)?, seed, revision };
     unit.run(Path::new(dir), &device()).map(drop).map_err(|error| error.to_string())
 }
 
@@ -94,6 +94,7 @@ fn reproduce(arguments: &Arguments, command: String) -> Result<(), String> {
     let plan = Plan {
         table,
         budget: arguments.budget,
+        revision: revision(),
         dir: arguments.runs.clone(),
         workers: arguments.workers,
         limit: arguments.limit,
@@ -102,8 +103,7 @@ fn reproduce(arguments: &Arguments, command: String) -> Result<(), String> {
     let began = std::time::Instant::now();
     let total = plan.units().len();
     let units = run(&plan, &mut |line| println!("{line}")).map_err(|error| error.to_string())?;
-    let results =
-        Results::new(table, arguments.budget, &units, [command, revision(), machine(plan.workers)]);
+    let results = Results::new(table, arguments.budget, &units, [command, machine(plan.workers)]);
     let page = markdown(table, &results);
     let name = match arguments.budget {
         Budget::Full => table.name.to_owned(),

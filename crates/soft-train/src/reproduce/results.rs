@@ -20,7 +20,7 @@ pub struct Results {
     pub budget: Budget,
     /// The command that made it.
     pub command: String,
-    /// The revision of the source, with `+` where files were changed.
+    /// The revisions of the source that the units were trained with.
     pub revision: String,
     /// Processor, and threads at once.
     pub machine: String,
@@ -138,8 +138,11 @@ impl Results {
         table: &Table,
         budget: Budget,
         units: &[UnitResult],
-        [command, revision, machine]: [String; 3],
+        [command, machine]: [String; 2],
     ) -> Self {
+        let mut revisions: Vec<&str> = units.iter().map(|unit| &*unit.revision).collect();
+        revisions.sort_unstable();
+        revisions.dedup();
         let of_cell = |cell: &Cell| {
             let own = units.iter().filter(|unit| unit.cell == cell.name).cloned().collect();
             CellResults::new(cell, own)
@@ -148,7 +151,7 @@ impl Results {
             table: table.name.to_owned(),
             budget,
             command,
-            revision,
+            revision: revisions.join(", "),
             machine,
             seconds: units.iter().map(|unit| unit.seconds[0]).sum(),
             problems: units.first().map_or(0, |unit| unit.measured.right.len()),

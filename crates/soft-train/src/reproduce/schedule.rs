@@ -21,6 +21,8 @@ pub struct Plan<'a> {
     pub table: &'a Table,
     /// Its budget.
     pub budget: Budget,
+    /// The revision of the source, for the record.
+    pub revision: String,
     /// Where the trainings lie.
     pub dir: PathBuf,
     /// Processes at once.
@@ -29,7 +31,7 @@ pub struct Plan<'a> {
     pub limit: Option<Duration>,
 }
 
-/// The word that makes the program a worker: `--unit TABLE BUDGET CELL SEED DIR` follow.
+/// The word that makes the program a worker: `--unit TABLE BUDGET CELL SEED REVISION DIR` follow.
 const WORKER: &str = "--unit";
 
 impl Plan<'_> {
@@ -37,10 +39,10 @@ impl Plan<'_> {
     #[must_use]
     pub fn units(&self) -> Vec<Unit<'_>> {
         let seeds = self.table.seeds(self.budget).iter();
-        let (table, budget) = (self.table, self.budget);
+        let (table, budget, revision) = (self.table, self.budget, &*self.revision);
         seeds
             .flat_map(|&seed| {
-                table.cells.iter().map(move |cell| Unit { table, cell, budget, seed })
+                table.cells.iter().map(move |cell| Unit { table, cell, budget, seed, revision })
             })
             .collect()
     }
@@ -54,7 +56,7 @@ impl Plan<'_> {
         let log = log.map_err(failed)?;
         Command::new(program)
             .args([WORKER, self.table.name, self.budget.as_str(), unit.cell.name])
-            .arg(unit.seed.to_string())
+            .args([&unit.seed.to_string(), unit.revision])
             .arg(&self.dir)
             .env("RAYON_NUM_THREADS", "1")
             .stdin(Stdio::null())

@@ -39,7 +39,7 @@ mod tests {
             assert!(Loader::new().text(table.name, table.base).load().is_ok(), "{}", table.name);
             for budget in [Budget::Quick, Budget::Full] {
                 for cell in &table.cells {
-                    let unit = Unit { table: &table, cell, budget, seed: 1 };
+                    let unit = Unit { table: &table, cell, budget, seed: 1, revision: "" };
                     let resolved = unit.resolved(folder.path());
                     let resolved =
                         resolved.unwrap_or_else(|error| panic!("{}: {error}", cell.name));

@@ -32,6 +32,8 @@ pub struct Unit<'a> {
     pub budget: Budget,
     /// The seed of the run.
     pub seed: u64,
+    /// The revision of the source, for the record.
+    pub revision: &'a str,
 }
 
 /// What a unit found.
@@ -43,6 +45,8 @@ pub struct UnitResult {
     pub seed: u64,
     /// CRC-32 of its settings: the result of other settings is not this one's.
     pub settings_crc32: u32,
+    /// The revision of the source that it was trained with, with `+` where files were changed.
+    pub revision: String,
     /// Optimizer steps.
     pub steps: usize,
     /// Examples a step.
@@ -143,6 +147,7 @@ impl Unit<'_> {
             cell: self.cell.name.to_owned(),
             seed: self.seed,
             settings_crc32: settings_crc32(config),
+            revision: self.revision.to_owned(),
             steps: config.train.steps,
             batch: config.train.micro_batch * config.train.grad_accum,
             seconds: seconds(&trained.run_dir)?,

@@ -42,6 +42,10 @@ fn cell(name: &'static str, label: &'static str, arm: Arm, settings: &[&str]) ->
     }
 }
 
+/// Learning rates that the table of them chose, with their ends at a hundredth.
+const SOFT_RATE: [&str; 2] = ["train.lr=1e-2", "train.min_lr=1e-4"];
+const NO_THOUGHT_RATE: [&str; 2] = ["train.lr=2e-3", "train.min_lr=2e-5"];
+
 /// Hidden states after a curriculum of four equal parts.
 const COCONUT: [&str; 6] = [
     "soft.feed=hidden",
@@ -60,8 +64,9 @@ pub(super) fn main() -> Table {
             16 => "soft thoughts over all sums (B = 16)",
             _ => "soft thoughts over four sums (B = 4)",
         };
-        let own = cell(name, label, Arm::Soft, &[]);
-        Cell { settings: settings.to_vec(), published: Some(published), place, ..own }
+        let mut own = cell(name, label, Arm::Soft, &SOFT_RATE);
+        own.settings.extend(settings);
+        Cell { published: Some(published), place, ..own }
     };
     let hard = |name, width: usize, published, place| {
         let own = cell(name, "hard chain of thought (B = 1)", Arm::Hard, &[]);
@@ -71,7 +76,7 @@ pub(super) fn main() -> Table {
     let [all, four, one] = ["B = 16 (all)", "B = 4", "B = 1 (hard)"];
     let [d16, d24, d32] = ["d 16", "d 24", "d 32"];
     let coconut = cell("coconut-d32", "hidden states, curriculum (Coconut)", Arm::Soft, &COCONUT);
-    let without = cell("no-thought-d32", "no thought", Arm::NoThought, &[]);
+    let without = cell("no-thought-d32", "no thought", Arm::NoThought, &NO_THOUGHT_RATE);
     Table {
         name: "mnns",
         title: "MNNS: soft thoughts, hidden states, a hard chain and no thought",
@@ -108,7 +113,8 @@ pub(super) fn main() -> Table {
 /// One soft pass against many sampled chains, for a model of one layer and one head.
 pub(super) fn samples() -> Table {
     let small = ["model.n_layers=1", "model.n_heads=1", "model.d_model=24"];
-    let soft = cell("soft", "one soft pass", Arm::Soft, &small);
+    let with_rate = [&small[..], &SOFT_RATE].concat();
+    let soft = cell("soft", "one soft pass", Arm::Soft, &with_rate);
     let hard = cell("hard", "hard chains, sampled", Arm::Hard, &small);
     Table {
         name: "mnns-samples",
