@@ -68,7 +68,7 @@ fn a_table_is_trained_measured_kept_and_written_up() {
     }
     let page = markdown(&table, &results);
     let first = page.lines().nth(2).expect("the verdict");
-    assert!(first.starts_with("Soft thoughts answer") && first.contains("control"), "{first}");
+    assert!(first.starts_with("Right answers: soft") && first.contains("control"), "{first}");
     for part in ["## Controls", "## Belief against truth", "## Sampled chains", "Revision abc"] {
         assert!(page.contains(part), "{part}");
     }

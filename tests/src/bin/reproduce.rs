@@ -150,7 +150,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let command = format!("cargo xtask reproduce {}", words.join(" "));
+    let command = format!(
+        "cargo xtask reproduce {} --budget {}",
+        arguments.table.name,
+        arguments.budget.as_str()
+    );
     match reproduce(&arguments, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

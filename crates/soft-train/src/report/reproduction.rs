@@ -16,7 +16,7 @@ pub(super) fn sections(of: &Table, results: &Results) -> String {
         true => String::new(),
         false => format!("<section><h2>{}</h2>\n{content}</section>\n", escape(title)),
     };
-    let paragraph = |text: &str| format!("<p>{}</p>\n", escape(text));
+    let paragraph = |text: &str| format!("<p>{}</p>\n", escape(&text.replace('`', "")));
     let page = markdown(of, results);
     let verdict = page.lines().nth(2).unwrap_or_default();
     let mut html = section("Verdict", paragraph(verdict));
@@ -82,7 +82,7 @@ fn controls(results: &Results) -> String {
             let points = |share: f64| format!("{:+.1}", 100.0 * share);
             rows.push(vec![
                 escape(&cell.name),
-                own.control.as_str().to_owned(),
+                own.what().to_owned(),
                 percent(own.mean),
                 points(own.difference),
                 format!("{} to {}", points(own.interval[0]), points(own.interval[1])),

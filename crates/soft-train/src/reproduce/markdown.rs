@@ -2,7 +2,6 @@
 
 use super::results::{CellResults, ControlResult, Results};
 use super::table::{Place, Table};
-use crate::config::Arm;
 use crate::results::thousands;
 
 /// The page, without the paragraph that people write above it.
@@ -56,21 +55,15 @@ fn rows(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// What the controls do to the claim, in words.
 fn verdict(table: &Table, results: &Results) -> String {
-    let is = |arm: Arm| {
-        move |cell: &&super::Cell| cell.arm == arm && !matches!(cell.place, Place::Grid(..))
-    };
-    let of = |arm: Arm| table.cells.iter().find(is(arm)).and_then(|cell| results.cell(cell.name));
-    let Some(soft) = of(Arm::Soft) else { return String::new() };
-    let mut text = format!("Soft thoughts answer {} % right", percent(soft.mean));
-    let beside = [(Arm::Hard, "a hard chain of thought"), (Arm::NoThought, "no thought")];
-    let beside: Vec<String> = beside
-        .into_iter()
-        .filter_map(|(arm, name)| Some(format!("{name} {} %", percent(of(arm)?.mean))))
-        .collect();
-    if !beside.is_empty() {
-        text += &format!(", {}", beside.join(", "));
-    }
-    text += ".";
+    let mut rows = table
+        .cells
+        .iter()
+        .filter(|cell| !matches!(cell.place, Place::Grid(..)))
+        .filter_map(|cell| results.cell(cell.name));
+    let Some(soft) = rows.next() else { return String::new() };
+    let share = |own: &CellResults| format!("{} {} %", own.label, percent(own.mean));
+    let others: Vec<String> = rows.map(share).collect();
+    let mut text = format!("Right answers: {}; {}.", share(soft), others.join(", "));
     let worst = |own: &&ControlResult| own.interval[1] < 0.0;
     let (hurt, spared): (Vec<&ControlResult>, Vec<&ControlResult>) =
         soft.controls.iter().partition(worst);
@@ -78,7 +71,7 @@ fn verdict(table: &Table, results: &Results) -> String {
         let named = |list: &[&ControlResult]| {
             let names = list
                 .iter()
-                .map(|own| format!("{} ({:+.1} points)", in_words(own), 100.0 * own.difference));
+                .map(|own| format!("{} ({:+.1} points)", own.what(), 100.0 * own.difference));
             names.collect::<Vec<_>>().join(", ")
         };
         text += &match (hurt.is_empty(), spared.is_empty()) {
@@ -101,18 +94,6 @@ fn verdict(table: &Table, results: &Results) -> String {
         };
     }
     text
-}
-
-fn in_words(own: &ControlResult) -> &'static str {
-    use crate::config::Control;
-    match own.control {
-        Control::Delete => "thoughts deleted",
-        Control::Top => "only their heaviest token",
-        Control::Second => "only their second token",
-        Control::Pause => "a pause in their place",
-        Control::Shuffle => "the thoughts of another problem",
-        Control::Noise => "noise of the same norm",
-    }
 }
 
 fn published(cell: &CellResults) -> String {
@@ -287,7 +268,7 @@ fn controls(results: &Results) -> String {
         for own in &cell.controls {
             body.push(vec![
                 cell.name.clone(),
-                in_words(own).to_owned(),
+                own.what().to_owned(),
                 percent(own.mean),
                 format!("{:+.1}", 100.0 * own.difference),
                 format!("{:+.1} to {:+.1}", 100.0 * own.interval[0], 100.0 * own.interval[1]),

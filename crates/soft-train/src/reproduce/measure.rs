@@ -16,6 +16,8 @@ use crate::error::Error;
 use crate::evaluate::{Asking, generate_all, greedy, groups};
 use crate::task::{Problem, Task};
 
+/// Changed where what is measured changes: results of another are measured anew.
+pub(super) const VERSION: u32 = 2;
 /// Prompts that are run at once.
 const BATCH: usize = 256;
 /// Chains that are sampled of each problem, a multiple of every number of votes.
@@ -169,10 +171,10 @@ fn controls(
                 let inputs: Vec<Vec<SoftInput>> = places
                     .iter()
                     .map(|&place| {
-                        let before = (place + problems.len() - 1) % problems.len();
                         let source = Source {
                             embedding: &embedding,
-                            other: &thoughts[before],
+                            // Neighbours in the list may be nearly the same problem.
+                            other: &thoughts[(place + problems.len() / 2) % problems.len()],
                             pause,
                             seed: asking.seed,
                             question: place as u32,

@@ -101,6 +101,21 @@ pub fn paired(pairs: &[(&str, &str)]) -> (f64, [f64; 2]) {
     (mean, [mean - spread, mean + spread])
 }
 
+impl ControlResult {
+    /// What was done, in words.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        match self.control {
+            Control::Delete => "thoughts deleted",
+            Control::Top => "only their heaviest token",
+            Control::Second => "only their second token",
+            Control::Pause => "a pause in their place",
+            Control::Shuffle => "the thoughts of another problem",
+            Control::Noise => "noise of the same norm",
+        }
+    }
+}
+
 impl CellResults {
     /// The results of a cell; `None` where none of its units is there.
     fn new(cell: &Cell, units: Vec<UnitResult>) -> Option<Self> {

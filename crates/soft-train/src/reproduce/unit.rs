@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use soft_model::{ModelFiles, Transformer};
 
-use super::measure::{Measured, asking, measure};
+use super::measure::{Measured, VERSION, asking, measure};
 use super::table::{Budget, Cell, Table};
 use crate::config::{Config, Loader, Resolved};
 use crate::error::Error;
@@ -43,7 +43,7 @@ pub struct UnitResult {
     pub cell: String,
     /// The seed.
     pub seed: u64,
-    /// CRC-32 of its settings: the result of other settings is not this one's.
+    /// CRC-32 of its settings and of what is measured: the result of others is not this one's.
     pub settings_crc32: u32,
     /// The revision of the source that it was trained with, with `+` where files were changed.
     pub revision: String,
@@ -167,11 +167,11 @@ impl Unit<'_> {
     }
 }
 
-/// Of everything but where the run lies.
+/// Of everything but where the run lies, and of what is measured.
 fn settings_crc32(config: &Config) -> u32 {
     let mut config = config.clone();
     config.run.dir.clear();
-    crc32fast::hash(config.to_toml().as_bytes())
+    crc32fast::hash(format!("{VERSION}\n{}", config.to_toml()).as_bytes())
 }
 
 fn series(metrics: &[Value], key: &str) -> Vec<(u64, f64)> {
