@@ -32,7 +32,7 @@ fn table() -> Table {
         source: "nowhere",
         base: BASE,
         cells: vec![
-            cell("soft", Arm::Soft, Kind::Thoughts),
+            cell("soft", Arm::Soft, Kind::SoftBeams),
             cell("hard", Arm::Hard, Kind::Samples),
         ],
         seeds: [&[1, 2], &[1, 2]],
@@ -69,7 +69,14 @@ fn a_table_is_trained_measured_kept_and_written_up() {
     let page = markdown(&table, &results);
     let first = page.lines().nth(2).expect("the verdict");
     assert!(first.starts_with("Right answers: soft") && first.contains("control"), "{first}");
-    for part in ["## Controls", "## Belief against truth", "## Sampled chains", "Revision abc"] {
+    check_compute(&units[0], &units[1]);
+    for part in [
+        "## At equal forward tokens",
+        "## Controls",
+        "## Belief against truth",
+        "## Sampled chains",
+        "Revision abc",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     let html = render_reproduction(&table, &results);
@@ -108,6 +115,22 @@ fn check_soft(unit: &UnitResult) {
         assert!(heat.truth.iter().all(|step| (sum(step) - 1.0).abs() < 1e-6));
         assert_eq!((heat.truth.len(), heat.belief.len()), (2, 2));
     }
+}
+
+/// More beams cost more; one pass is the accuracy that was measured; a vote of one is a sample.
+fn check_compute(soft: &UnitResult, hard: &UnitResult) {
+    for unit in [soft, hard] {
+        let points = &unit.measured.compute;
+        assert!((points[0].accuracy - unit.accuracy()).abs() < 1e-9);
+        for pair in points.windows(2).filter(|pair| pair[0].method == pair[1].method) {
+            // Two thoughts are split into four mixtures at most.
+            let all = pair[0].method.contains("mixtures") && pair[0].width >= 4;
+            assert!(pair[0].tokens < pair[1].tokens || all, "{pair:?}");
+        }
+    }
+    assert_eq!(soft.measured.compute.len(), 1 + 2 * 3);
+    assert_eq!(soft.measured.compute[0].tokens, 3.0, "two thoughts and an answer");
+    assert_eq!(hard.measured.compute.len(), 1 + 3 + 3 * 2 * 5);
 }
 
 fn check_sampled(unit: &UnitResult) {

@@ -5,12 +5,13 @@
 //! table.rs     what a table is: its cells, their settings, their published figures
 //! tables.rs    the tables there are
 //! unit.rs      one cell with one seed: trained, measured, kept on disk
-//! measure.rs   what is measured of a trained model
+//! measure.rs   what is measured of a trained model    compute.rs  accuracy against forward tokens
 //! schedule.rs  which unit runs when, each in a process of its own
 //! results.rs   all units of a table together: means and intervals
 //! markdown.rs  the page of docs/results
 //! ```
 
+mod compute;
 mod markdown;
 mod measure;
 mod results;
@@ -19,6 +20,8 @@ mod table;
 mod tables;
 mod unit;
 
+pub use compute::ComputePoint;
+pub(crate) use markdown::computed;
 pub use markdown::markdown;
 pub use measure::{Controlled, Heat, Measured, Sampled};
 pub use results::{CellResults, ControlResult, Results, interval_of_mean, paired};

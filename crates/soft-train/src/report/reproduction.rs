@@ -4,7 +4,7 @@
 use super::markup::{details, escape, percent, table};
 use super::row::key;
 use super::svg::{Column, Guide, HeatMap, LinePlot, Series, whiskers};
-use crate::reproduce::{CellResults, Heat, Results, Table, markdown};
+use crate::reproduce::{CellResults, Heat, Results, Table, computed, markdown};
 use crate::results::thousands;
 
 /// Colours of the page's lines.
@@ -24,6 +24,7 @@ pub(super) fn sections(of: &Table, results: &Results) -> String {
     html += &section("Controls", controls(results));
     html += &section("Learning curves", curves(results, "right answers", |unit| &unit.curve));
     html += &section("One pass against many samples", samples(results));
+    html += &section("At equal forward tokens", compute(results));
     html += &section("Belief against truth", beliefs(results));
     html += &section(
         "What is claimed, and how it was tried",
@@ -175,6 +176,37 @@ fn samples(results: &Results) -> String {
                 sampled.temperature
             );
             html += &figure(&title, &[(0, "pass@k"), (1, "majority@k")], &svg);
+        }
+    }
+    html
+}
+
+/// Accuracy over forward tokens, a line a way of thinking; what needs an oracle is left out.
+fn compute(results: &Results) -> String {
+    let points = computed(results);
+    let mut methods: Vec<&str> = Vec::new();
+    for point in points.iter().filter(|point| !point.method.contains("oracle")) {
+        if !methods.contains(&point.method.as_str()) {
+            methods.push(&point.method);
+        }
+    }
+    let mut html = String::new();
+    for methods in methods.chunks(COLORS) {
+        let line = |(color, method): (usize, &&str)| {
+            let own = points.iter().filter(|point| point.method == **method);
+            let mut points: Vec<(f64, Option<f64>)> =
+                own.map(|point| (point.tokens, Some(point.accuracy))).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Series { color, points }
+        };
+        let plot = LinePlot {
+            description: "right answers over forward tokens a problem".into(),
+            series: methods.iter().enumerate().map(line).collect(),
+            ..LinePlot::default()
+        };
+        let names: Vec<(usize, &str)> = methods.iter().copied().enumerate().collect();
+        if let Some(svg) = plot.svg() {
+            html += &figure("Right answers over forward tokens a problem.", &names, &svg);
         }
     }
     html

@@ -12,6 +12,7 @@ pub fn markdown(table: &Table, results: &Results) -> String {
     page += &main_table(table, results);
     page += &grid(table, results);
     page += &samples(results);
+    page += &compute(results);
     page += &controls(results);
     page += &beliefs(results);
     page += &curves(results);
@@ -255,6 +256,42 @@ fn samples(results: &Results) -> String {
         }
     }
     text
+}
+
+/// Mean over the seeds of every way of thinking at every width.
+pub(crate) fn computed(results: &Results) -> Vec<super::ComputePoint> {
+    let mut found: Vec<super::ComputePoint> = Vec::new();
+    for cell in &results.cells {
+        for (place, point) in cell.units[0].measured.compute.iter().enumerate() {
+            let all = || cell.units.iter().filter_map(|unit| unit.measured.compute.get(place));
+            let count = all().count() as f64;
+            found.push(super::ComputePoint {
+                tokens: all().map(|own| own.tokens).sum::<f64>() / count,
+                accuracy: all().map(|own| own.accuracy).sum::<f64>() / count,
+                ..point.clone()
+            });
+        }
+    }
+    found
+}
+
+fn compute(results: &Results) -> String {
+    let mut points = computed(results);
+    if points.is_empty() {
+        return String::new();
+    }
+    points.sort_by(|a, b| a.tokens.total_cmp(&b.tokens));
+    let line = |own: &super::ComputePoint| {
+        vec![
+            own.method.clone(),
+            own.width.to_string(),
+            format!("{:.1}", own.tokens),
+            percent(own.accuracy),
+        ]
+    };
+    let body: Vec<Vec<String>> = points.iter().map(line).collect();
+    let head = ["way of thinking", "chains or beams", "forward tokens a problem", "right, %"];
+    format!("## At equal forward tokens\n\n{}", rows(&head, &body))
 }
 
 fn controls(results: &Results) -> String {

@@ -8,6 +8,7 @@ use soft_model::{
     GenerateOptions, Generation, Manner, Mode, SoftInput, Transformer, generate_after,
 };
 
+use super::compute::{ComputePoint, points};
 use super::table::Kind;
 use crate::belief::{Beliefs, answers_and_beliefs, weights};
 use crate::comparison::{Source, Thought, changed, thoughts};
@@ -47,6 +48,9 @@ pub struct Measured {
     pub heat: Vec<Heat>,
     /// What sampling reaches.
     pub sampled: Vec<Sampled>,
+    /// Accuracy against forward tokens of several ways of thinking.
+    #[serde(default)]
+    pub compute: Vec<ComputePoint>,
     /// Of problems with a rival answer: where the right one is preferred to it, as `0` and `1`.
     pub preferred: String,
 }
@@ -100,7 +104,7 @@ pub(super) fn measure(
     let mut measured = Measured { right: bits(&right), beliefs, ..Measured::default() };
     match kind {
         Kind::Plain => {}
-        Kind::Thoughts => {
+        Kind::Thoughts | Kind::SoftBeams => {
             let thoughts = all_thoughts(model, task, problems, asking)?;
             measured.controls = controls(model, task, problems, asking, &thoughts)?;
             measured.heat = heat(model, task, problems, &thoughts);
@@ -109,6 +113,9 @@ pub(super) fn measure(
             let at = |temperature| sampled(model, task, problems, asking, temperature);
             measured.sampled = TEMPERATURES.into_iter().map(at).collect::<Result<_, _>>()?;
         }
+    }
+    if matches!(kind, Kind::SoftBeams | Kind::Samples) {
+        measured.compute = points(model, task, problems, asking, &measured.sampled)?;
     }
     measured.preferred = preferred(model, task, problems, asking)?;
     Ok(measured)

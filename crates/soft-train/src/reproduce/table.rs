@@ -53,7 +53,9 @@ pub enum Kind {
     Plain,
     /// Soft thoughts: the accuracy under each control, and beliefs against the truth.
     Thoughts,
-    /// A chain of thought in tokens: pass@k and majority@k at several temperatures.
+    /// As `Thoughts`, with soft beams and what each costs.
+    SoftBeams,
+    /// A chain of thought in tokens: pass@k and majority@k at several temperatures, and beams.
     Samples,
 }
 

@@ -26,8 +26,8 @@ min_lr = 5e-5
 
 /// Steps with either budget.
 const STEPS: [usize; 2] = [6000, 24_000];
-/// The published seeds, and the first three of them.
-const SEEDS: [&[u64]; 2] = [&[42, 43, 44], &[42, 43, 44, 45, 46]];
+/// The first three of the published seeds.
+const SEEDS: [&[u64]; 2] = [&[42, 43, 44]; 2];
 
 fn cell(name: &'static str, label: &'static str, arm: Arm, settings: &[&str]) -> Cell {
     Cell {
@@ -118,17 +118,18 @@ pub(super) fn samples() -> Table {
     let hard = cell("hard", "hard chains, sampled", Arm::Hard, &small);
     Table {
         name: "mnns-samples",
-        title: "MNNS: one soft pass against pass@k and majority@k",
+        title: "MNNS: one soft pass against many samples, at equal forward tokens",
         claim: "Gozeten et al. (2025) report that one pass of soft thoughts (88.61 %) does what ten \
                 sampled chains of thought do if an oracle picks the right one (pass@10 at \
                 temperature 1: 88.98 %).",
         method: "A model of one layer, one head and width 24, trained as the cells of the table \
                  `mnns`. pass@k is the unbiased estimate from 28 chains a problem; majority@k is \
-                 the vote of k of them, which needs no oracle.",
+                 the vote of k of them, which needs no oracle. Forward tokens are those that the model \
+                 generates for a problem, all beams, chains and dropped sequences included.",
         source: SOURCE,
         base: BASE,
         cells: vec![
-            Cell { published: Some(0.8861), ..soft },
+            Cell { published: Some(0.8861), kind: Kind::SoftBeams, ..soft },
             Cell { published: Some(0.3976), kind: Kind::Samples, ..hard },
         ],
         seeds: SEEDS,
