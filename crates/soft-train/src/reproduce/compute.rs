@@ -1,7 +1,8 @@
 //! Accuracy against forward tokens: one pass, beams, votes and samples of the same model.
 
 use serde::{Deserialize, Serialize};
-use soft_model::{BeamKind, BeamOptions, Transformer, beam_search};
+use soft_core::{PipelineConfig, SoftPipeline};
+use soft_model::{BeamKind, BeamOptions, Manner, Mode, Transformer, beam_search};
 
 use super::measure::Sampled;
 use crate::config::Arm;
@@ -94,7 +95,16 @@ fn searched(
 ) -> Result<(f64, f64), Error> {
     let (mut right, mut tokens) = (0, 0);
     for group in groups(task, problems, asking) {
-        let options = options(model, &group, asking)?;
+        let mut options = options(model, &group, asking)?;
+        // A search weighs tokens by their own probabilities, not by those of a greedy choice.
+        let plain = Manner::new(SoftPipeline::new(PipelineConfig::default())?, Mode::Hard);
+        match (asking.arm, &mut options.thinking) {
+            (Arm::Soft, Some(thinking)) => thinking.answer = plain,
+            (_, thinking) => {
+                *thinking = None;
+                options.thoughts = plain;
+            }
+        }
         for places in group.places.chunks(BATCH) {
             let prompts: Vec<Vec<u32>> =
                 places.iter().map(|&place| problems[place].prompt.clone()).collect();
