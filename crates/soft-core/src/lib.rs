@@ -30,6 +30,7 @@ mod kernels;
 mod learnable;
 mod noise;
 mod pipeline;
+mod policy;
 mod repetition;
 mod schedule;
 mod selection;
@@ -48,6 +49,7 @@ pub use kernels::{
 pub use learnable::{LearnableConfig, LearnableFilters, LearnedValues};
 pub use noise::{NoiseKey, Place, dropout_scales, gumbel, gumbel_at, uniform_stream};
 pub use pipeline::{Feed, Noise, PipelineConfig, SoftPipeline, SoftToken, Transform};
+pub use policy::{Action, Draw, Kept, Policy};
 pub use repetition::penalized;
 pub use schedule::{Schedule, ScheduleKind};
 pub use selection::top_k_ids;

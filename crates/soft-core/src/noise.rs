@@ -124,6 +124,14 @@ pub fn gumbel_at(key: NoiseKey, place: Place, ids: &[u32]) -> Vec<f64> {
         .collect()
 }
 
+/// Standard normal numbers of a place (Box and Muller 1958).
+pub(crate) fn normal(key: NoiseKey, place: Place, count: usize) -> Vec<f64> {
+    let mut uniform = uniform_stream(key, place);
+    let mut next = move || uniform.next().unwrap_or(0.5);
+    let draw = || (-2.0 * next().ln()).sqrt() * (2.0 * std::f64::consts::PI * next()).cos();
+    std::iter::repeat_with(draw).take(count).collect()
+}
+
 /// The logarithm of a Gamma variate of shape `shape` and scale 1, the noise of one share of a
 /// Dirichlet draw. In logarithms, since a variate of a small shape underflows.
 ///
@@ -249,6 +257,20 @@ mod tests {
             assert!((mean - shape).abs() < 5.0 * error, "{shape}: mean {mean}");
             let error = ((2.0 * shape * shape + 6.0 * shape) / f64::from(count)).sqrt();
             assert!((square - shape).abs() < 5.0 * error, "{shape}: variance {square}");
+        }
+    }
+
+    #[test]
+    fn normal_numbers_have_the_moments_of_the_normal_distribution() {
+        let count = 200_000;
+        let draws = normal(KEY, Place::Feed, count);
+        // Five standard errors each: the variance of x^n is E[x^2n] - E[x^n]^2.
+        for (power, expected, variance) in
+            [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)]
+        {
+            let mean = draws.iter().map(|x| x.powi(power)).sum::<f64>() / count as f64;
+            let error = (variance / count as f64).sqrt();
+            assert!((mean - expected).abs() < 5.0 * error, "moment {power}: {mean}");
         }
     }
 

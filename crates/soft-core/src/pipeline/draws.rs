@@ -41,7 +41,7 @@ impl SoftPipeline {
     }
 
     /// `count` tokens of each row with equal weights.
-    pub(super) fn sampled(
+    pub(crate) fn sampled(
         &self,
         probs: &Distribution,
         keys: &[NoiseKey],
