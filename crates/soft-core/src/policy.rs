@@ -153,10 +153,6 @@ pub struct Draw {
 
 /// What was drawn, a row for each thought.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a tensor is a handle; boxing one would only add a step"
-)]
 pub enum Action {
     /// Tokens in the order drawn: `[batch, count]`. Fed is the mean of their embeddings.
     Tokens(Tensor<2, Int>),
