@@ -113,7 +113,7 @@ fn frame(x: &Axis, y: &Axis) -> String {
          <text x=\"{}\" y=\"{}\">no variance</text>\n\
          <path d=\"M{left} {}V{}M{left} {}H{right}\" stroke=\"#999\" stroke-dasharray=\"2 3\"/>\n",
         right,
-        bottom + 56.0,
+        bottom + 62.0,
         top + 6.0,
         left + 4.0,
         bottom + 28.0,

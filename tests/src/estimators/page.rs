@@ -225,18 +225,18 @@ fn meaning(rows: &[Row]) -> String {
          the cheapest there is, one trajectory and no variance at all, but it is the exact \
          gradient of another goal: it misses that of hard decoding by {bias} of its length, at a \
          cosine of {cosine}, and a step over more than {overtaken} trajectories of drawn tokens is \
-         nearer. Straight-through estimators have a bias of {through} and less variance than the \
-         score, which is the better bargain for steps over few trajectories where the model is \
-         nearly linear in its thoughts. A policy over soft thoughts (several tokens, Gumbel, \
+         nearer. Straight-through estimators have a bias of {through} and on most models less \
+         variance than the score. A policy over soft thoughts (several tokens, Gumbel, \
          Gaussian) is unbiased for the thoughts that it feeds itself, and for no others. So soft \
          thoughts do not give a better gradient of the same thing: they give a gradient without \
          noise of another thing. That is worth having where the model is decoded with the same \
          soft thoughts. Who trains through mixtures and decodes tokens follows a gradient that can \
-         point elsewhere. (Medians over six models, with the least and the greatest in brackets.)",
+         point elsewhere. (Medians over {models} models, with the least and the greatest in brackets.)",
         variance = range(token.over(|figures| figures.variance)),
         bias = range(mixture.over(|figures| figures.hard_bias.value)),
         cosine = range(mixture.over(|figures| figures.goal_cosine)),
         overtaken = mixture.overtaken(token),
+        models = token.figures.len(),
         through = range(through.over(|figures| figures.hard_bias.value)),
     );
     wrapped(&text, "")
