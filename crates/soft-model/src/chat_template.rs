@@ -32,7 +32,9 @@ const FUEL_PER_MESSAGE: u64 = 2_000;
 /// Instructions for a byte of the messages: a template may look at each in turn.
 const FUEL_PER_BYTE: u64 = 16;
 /// Items of a container that are looked at for one instruction's fuel.
-const ITEMS_PER_FUEL: usize = 16;
+const ITEMS_PER_FUEL: usize = 4;
+/// Bytes that an item counts for beside its text, what parts it from the next included.
+const ITEM_BYTES: usize = 8;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,8 +159,7 @@ fn check_size(state: &State<'_, '_>, value: &Value, limit: usize) -> Result<(), 
                 _ => Value::UNDEFINED,
             };
             for part in [item, value] {
-                // An item and what parts it from the next.
-                let len = 2 + part.as_str().map_or(0, str::len);
+                let len = ITEM_BYTES + part.as_str().map_or(0, str::len);
                 left = left.checked_sub(len).ok_or_else(too_long)?;
                 if is_container(&part) {
                     open.push(part);
