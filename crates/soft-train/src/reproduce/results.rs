@@ -138,7 +138,8 @@ impl CellResults {
             name: cell.name.to_owned(),
             label: cell.label.to_owned(),
             mean: accuracies.iter().sum::<f64>() / accuracies.len() as f64,
-            interval: interval_of_mean(&accuracies),
+            // Student's interval knows nothing of the ends of a share.
+            interval: interval_of_mean(&accuracies).map(|own| own.map(|x| x.clamp(0.0, 1.0))),
             published: cell.published,
             controls: controls.collect(),
             units,
