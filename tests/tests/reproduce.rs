@@ -85,14 +85,23 @@ fn a_table_is_trained_measured_kept_and_written_up() {
     // Other settings are another unit: what lies there is none of it.
     let mut other = table.clone();
     other.cells[0].settings = vec!["train.lr=1e-2".into()];
+    let first = other.clone();
     let unit = Unit {
-        table: &other,
-        cell: &other.cells[0],
+        table: &first,
+        cell: &first.cells[0],
         budget: Budget::Quick,
         seed: 1,
         revision: "abc",
     };
     assert_eq!(unit.finished(folder.path()), None);
+    let changed = unit.run(folder.path(), &device()).expect("another run, not the same one");
+    assert_eq!(changed.learning_rate, 1e-2);
+    // Fewer steps are no other settings to a run that goes on; here they are.
+    other.cells[0].steps = [60, 60];
+    let unit = Unit { table: &other, cell: &other.cells[0], ..unit };
+    assert_eq!(unit.finished(folder.path()), None);
+    let shorter = unit.run(folder.path(), &device()).expect("another run again");
+    assert_eq!(shorter.curve.last().map(|point| point.0), Some(60));
 }
 
 /// Without the thoughts' beliefs the answers are others; with their own they are the same.

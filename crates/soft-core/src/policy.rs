@@ -216,9 +216,10 @@ impl Draw {
             Action::Vectors { vectors, sigma } => {
                 let [_, width] = vectors.dims();
                 let mean = self.over_kept(log_probs.exp()).mix(embedding.clone());
-                let squares = (mean.clone() - beside(vectors, &mean)).powi_scalar(2).sum_dim(1);
+                let steps = (mean.clone() - beside(vectors, &mean)) / *sigma;
+                let squares = steps.square().sum_dim(1);
                 let normalizer = width as f64 * (sigma * (2.0 * std::f64::consts::PI).sqrt()).ln();
-                squares * (-0.5 / (sigma * sigma)) - normalizer
+                squares * -0.5 - normalizer
             }
         };
         log_prob.squeeze_dim(1)

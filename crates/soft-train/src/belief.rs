@@ -191,7 +191,7 @@ mod tests {
     fn problem(beliefs: &[&[(u32, f32)]]) -> Problem {
         let step = |belief: &&[(u32, f32)]| Step { tokens: vec![0], belief: belief.to_vec() };
         let steps = beliefs.iter().map(step).collect();
-        Problem { prompt: vec![0], steps, answer: vec![0], rival: None }
+        Problem { prompt: vec![0], steps, answer: vec![0], kin: 0, rival: None }
     }
 
     fn close(a: f64, b: f64) {

@@ -49,12 +49,13 @@ pub(crate) struct Group {
 /// The problems in groups, each in order.
 pub(crate) fn groups(task: &Task, problems: &[Problem], asking: &Asking) -> Vec<Group> {
     let mut groups: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    let longest = task.max_new(asking.arm, asking.cut);
     for (place, problem) in problems.iter().enumerate() {
         let (max_new, thoughts) = task.len_after_prompt(asking.arm, problem, asking.cut);
         // Without soft thoughts a line may end where it likes.
         let max_new = match asking.arm {
             Arm::Soft | Arm::SoftFedHard => max_new,
-            Arm::Hard | Arm::NoThought => task.max_new(asking.arm, asking.cut),
+            Arm::Hard | Arm::NoThought => longest,
         };
         groups.entry((max_new, thoughts)).or_default().push(place);
     }
@@ -120,13 +121,16 @@ pub(crate) fn generate_all(
     see: &mut dyn FnMut(usize, &Generation),
 ) -> Result<(), Error> {
     let mode = if asking.arm == Arm::Soft { Mode::Soft } else { Mode::Hard };
+    // Every problem has noise of its own.
+    let mut done = 0;
     for group in groups(task, problems, asking) {
         let mut options = options(model, &group, asking)?;
         set(&mut options);
         for places in group.places.chunks(BATCH) {
             let prompt = |&place: &usize| problems[place].prompt.clone();
             let prompts: Vec<Vec<u32>> = places.iter().map(prompt).collect();
-            options.first_row = places[0] as u32;
+            options.first_row = done;
+            done += places.len() as u32;
             let made = generate(model, &prompts, &|_, _| mode, &options, &mut |_, _, _| {})?;
             places.iter().zip(&made).for_each(|(&place, made)| see(place, made));
         }

@@ -134,6 +134,9 @@ pub struct Problem {
     pub steps: Vec<Step>,
     /// The right answer.
     pub answer: Vec<u32>,
+    /// Problems of one kin are the same but for an order that does not matter to the answer, and
+    /// stay on the same side of the split: they are no independent evidence.
+    pub kin: u32,
     /// A wrong answer of one token that competes with the right one, where there is such.
     pub rival: Option<u32>,
 }
@@ -170,6 +173,12 @@ pub struct Figure {
     pub shape: (usize, usize, usize),
     /// Share of right answers, 0 to 1.
     pub accuracy: f64,
+}
+
+/// A kin from what all problems of it have in common.
+fn kin_of(common: &[u32]) -> u32 {
+    let bytes: Vec<u8> = common.iter().flat_map(|id| id.to_le_bytes()).collect();
+    crc32fast::hash(&bytes)
 }
 
 impl Task {

@@ -1,7 +1,9 @@
 //! Published tables beside our own.
 //!
-//! `reproduce [TABLE] [--budget quick|full] [--minutes N] [--workers N] [--runs DIR] [--out DIR]`;
-//! without a table it lists them. A table that was stopped goes on where it was.
+//! `reproduce [TABLE] [--budget quick|full] [--minutes N] [--workers N] [--runs DIR] [--out DIR]
+//! [--render]`; without a table it lists them. A table that was stopped goes on where it was, and is
+//! called `TABLE-partial` until it is whole. `--render` writes the pages anew from the JSON that is
+//! there, and trains nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,6 +22,7 @@ struct Arguments {
     workers: usize,
     runs: PathBuf,
     out: PathBuf,
+    render: bool,
 }
 
 fn budget(word: &str) -> Result<Budget, String> {
@@ -36,7 +39,7 @@ fn table(name: &str) -> Result<Table, String> {
 
 fn arguments(words: &[String]) -> Result<Arguments, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut name, mut found) = (None, (Budget::Quick, None, cores));
+    let (mut name, mut found, mut render) = (None, (Budget::Quick, None, cores), false);
     let (mut runs, mut out) = (PathBuf::from("runs/reproduce"), PathBuf::from("."));
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -46,17 +49,20 @@ fn arguments(words: &[String]) -> Result<Arguments, String> {
         };
         match word.as_str() {
             "--budget" => found.0 = budget(value()?)?,
-            "--minutes" => found.1 = Some(Duration::from_secs(60 * number(value()?)?)),
+            "--minutes" => {
+                found.1 = Some(Duration::from_secs(number(value()?)?.saturating_mul(60)))
+            }
             "--workers" => found.2 = number(value()?)?.max(1) as usize,
             "--runs" => runs = value()?.into(),
             "--out" => out = value()?.into(),
+            "--render" => render = true,
             flag if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
             text => name = Some(table(text)?),
         }
     }
     let table = name.ok_or_else(|| format!("name a table: {}", names().join(", ")))?;
     let runs = runs.join(table.name);
-    Ok(Arguments { table, budget: found.0, limit: found.1, workers: found.2, runs, out })
+    Ok(Arguments { table, budget: found.0, limit: found.1, workers: found.2, runs, out, render })
 }
 
 /// What git says, and whether something was changed since.
@@ -85,6 +91,11 @@ fn worker(words: &[String]) -> Result<(), String> {
     let table = table(name)?;
     let cell = table.cell(cell).ok_or_else(|| format!("{name} has no cell {cell:?}"))?;
     let seed = seed.parse().map_err(|_| format!("{seed:?} is no seed"))?;
+    // The program that started this one is gone when its end of the line is.
+    std::thread::spawn(|| {
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
+        std::process::exit(1);
+    });
     let unit = Unit { table: &table, cell, budget: budget(budget_word)?, seed, revision };
     unit.run(Path::new(dir), &device()).map(drop).map_err(|error| error.to_string())
 }
@@ -101,35 +112,59 @@ fn reproduce(arguments: &Arguments, command: String) -> Result<(), String> {
     };
     println!("{}\n{}\n", table.title, table.claim);
     let began = std::time::Instant::now();
-    let total = plan.units().len();
     let units = run(&plan, &mut |line| println!("{line}")).map_err(|error| error.to_string())?;
-    let results = Results::new(table, arguments.budget, &units, [command, machine(plan.workers)]);
-    let page = markdown(table, &results);
-    let name = match arguments.budget {
-        Budget::Full => table.name.to_owned(),
-        Budget::Quick => format!("{}-quick", table.name),
-    };
-    let json = arguments.out.join("results").join(format!("{name}.json"));
-    let md = arguments.out.join("docs/results").join(format!("{name}.md"));
-    let html = arguments.out.join("results").join(format!("{name}.html"));
-    let text = serde_json::to_string(&results).map_err(|error| error.to_string())? + "\n";
-    let report = soft_train::report::render_reproduction(table, &results);
-    for (path, text) in [(&json, text), (&md, page.clone()), (&html, report)] {
+    let words = [command, machine(plan.workers)];
+    let results = Results::new(table, arguments.budget, &units, words);
+    let [there, total] = results.units;
+    write(arguments, &results)?;
+    println!(
+        "{there} of {total} trainings are there; this took {:.0} s",
+        began.elapsed().as_secs_f64()
+    );
+    if there < total {
+        println!("run the same command again to go on");
+    }
+    Ok(())
+}
+
+/// The names of the JSON, the Markdown and the report of a table.
+fn paths(arguments: &Arguments, is_whole: bool) -> [PathBuf; 3] {
+    let budget = if arguments.budget == Budget::Full { "" } else { "-quick" };
+    let partial = if is_whole { "" } else { "-partial" };
+    let name = format!("{}{budget}{partial}", arguments.table.name);
+    let (results, pages) = (arguments.out.join("results"), arguments.out.join("docs/results"));
+    [
+        results.join(format!("{name}.json")),
+        pages.join(format!("{name}.md")),
+        results.join(format!("{name}.html")),
+    ]
+}
+
+fn write(arguments: &Arguments, results: &Results) -> Result<(), String> {
+    let table = &arguments.table;
+    let page = markdown(table, results);
+    let text = serde_json::to_string(results).map_err(|error| error.to_string())? + "\n";
+    let report = soft_train::report::render_reproduction(table, results);
+    let paths = paths(arguments, results.units[0] == results.units[1]);
+    for (path, text) in paths.iter().zip([text, page.clone(), report]) {
         let folder = path.parent().expect("it lies in a folder");
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     println!("\n{page}");
-    println!("{}, {}, {}", json.display(), md.display(), html.display());
-    println!(
-        "{} of {total} trainings are there; this took {:.0} s",
-        units.len(),
-        began.elapsed().as_secs_f64()
-    );
-    if units.len() < total {
-        println!("run the same command again to go on");
-    }
+    println!("{}", paths.map(|path| path.display().to_string()).join(", "));
     Ok(())
+}
+
+/// Writes the pages of a table anew from its JSON.
+fn render(arguments: &Arguments) -> Result<(), String> {
+    let [path, ..] = paths(arguments, true);
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let old: Results =
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let units: Vec<_> = old.cells.into_iter().flat_map(|cell| cell.units).collect();
+    let words = [old.command, old.machine];
+    write(arguments, &Results::new(&arguments.table, arguments.budget, &units, words))
 }
 
 fn main() -> ExitCode {
@@ -155,7 +190,8 @@ fn main() -> ExitCode {
         arguments.table.name,
         arguments.budget.as_str()
     );
-    match reproduce(&arguments, command) {
+    let done = if arguments.render { render(&arguments) } else { reproduce(&arguments, command) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("reproduce: {error}");

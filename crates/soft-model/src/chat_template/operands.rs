@@ -13,8 +13,8 @@ pub(super) const MEASURE: &str = "__measure";
 /// Filters that read no more of a container than its length or its ends.
 const CHEAP: [&str; 8] = ["count", "d", "default", "first", "last", "length", "tojson", MEASURE];
 
-/// The template with every operand of `+` and `~`, and all that a filter gets, measured. Lines stay
-/// where they are. What does not parse is given back as it is, for the library to refuse.
+/// The template with every operand of `+` and `~`, and all that filters, functions and tests get,
+/// measured. Lines stay where they are. What does not parse is given back as it is, for the library to refuse.
 pub(super) fn measured(source: &str, name: &str, syntax: SyntaxConfig) -> String {
     let Ok(template) = parse(source, name, syntax.clone()) else { return source.to_owned() };
     let mut measures = Measures { tokens: Vec::new(), insertions: Vec::new() };
@@ -151,15 +151,45 @@ impl Measures<'_> {
     }
 
     fn arguments(&mut self, arguments: &[CallArg<'_>]) {
-        self.expressions(arguments.iter().map(|argument| match argument {
-            CallArg::Pos(value)
-            | CallArg::Kwarg(_, value)
-            | CallArg::PosSplat(value)
-            | CallArg::KwargSplat(value) => value,
-        }));
+        for argument in arguments {
+            match argument {
+                CallArg::Pos(value) | CallArg::Kwarg(_, value) => {
+                    self.expression(value);
+                    self.measure_end(value);
+                }
+                CallArg::PosSplat(value) | CallArg::KwargSplat(value) => self.expression(value),
+            }
+        }
     }
 
-    /// `a + b` becomes `(a)|measure +(b)|measure`.
+    /// Has the value of an argument measured, by a filter at its end: where it begins, the library
+    /// does not say of every expression.
+    fn measure_end(&mut self, value: &Expr<'_>) {
+        match value {
+            Expr::IfExpr(choice) => {
+                self.measure_end(&choice.true_expr);
+                choice.false_expr.iter().for_each(|other| self.measure_end(other));
+            }
+            Expr::BinOp(operation)
+                if matches!(operation.op, BinOpKind::ScAnd | BinOpKind::ScOr) =>
+            {
+                self.measure_end(&operation.left);
+                self.measure_end(&operation.right);
+            }
+            // Numbers, truth values, and sums of what is measured.
+            Expr::Const(_)
+            | Expr::BinOp(_)
+            | Expr::UnaryOp(_)
+            | Expr::Compare(_)
+            | Expr::Test(_) => {}
+            other => {
+                self.insert(other.span().end_offset as usize, format!("|{MEASURE}"));
+            }
+        }
+    }
+
+    /// `a + b` becomes `(a)|measure +(b)|measure`. Of a chain only the links are measured, so that
+    /// it nests no deeper than it did: what is stored of their sum is measured when it is used.
     fn operation(&mut self, operation: &Spanned<BinOp<'_>>) {
         let operator = match operation.op {
             BinOpKind::Add => Token::Plus,
@@ -171,12 +201,20 @@ impl Measures<'_> {
         // Between the operands stand only the brackets around them.
         let left_end = operation.left.span().end_offset as usize;
         let operator = self.after(left_end, operator);
-        self.insert(start, "(".into());
-        self.expression(&operation.left);
-        self.insert(operator, format!(")|{MEASURE} "));
-        self.insert(operator + 1, "(".into());
-        self.expression(&operation.right);
-        self.insert(end, format!(")|{MEASURE} "));
+        if is_chain(&operation.left) {
+            self.expression(&operation.left);
+        } else {
+            self.insert(start, "(".into());
+            self.expression(&operation.left);
+            self.insert(operator, format!(")|{MEASURE} "));
+        }
+        if is_chain(&operation.right) {
+            self.expression(&operation.right);
+        } else {
+            self.insert(operator + 1, "(".into());
+            self.expression(&operation.right);
+            self.insert(end, format!(")|{MEASURE} "));
+        }
     }
 
     fn insert(&mut self, at: usize, text: String) {
@@ -196,6 +234,11 @@ impl Measures<'_> {
     }
 }
 
+fn is_chain(operand: &Expr<'_>) -> bool {
+    let Expr::BinOp(operation) = operand else { return false };
+    matches!(operation.op, BinOpKind::Add | BinOpKind::Concat)
+}
+
 fn same(a: &Token<'_>, b: &Token<'_>) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
@@ -211,7 +254,11 @@ mod tests {
         for (source, expected) in [
             ("{{ a + (b) }}", "{{ (a )|M +( (b))|M  }}"),
             ("{{ a~b.c[0]|f }}", "{{ (a)|M ~(b.c[0]|M|f)|M  }}"),
-            ("{{ a + b + c }}", "{{ ((a )|M +( b)|M  )|M +( c)|M  }}"),
+            ("{{ a + b + c }}", "{{ (a )|M +( b)|M  +( c)|M  }}"),
+            (
+                "{{ f(a, k=b.c) }}{{ x|f(y if z else [w]) }}",
+                "{{ f(a|M, k=b.c|M) }}{{ x|M|f(y|M if z else [w]|M) }}",
+            ),
             (
                 "{% if x|length > 1 %}{{ x | upper }}{% endif %}",
                 "{% if x|length > 1 %}{{ x |M| upper }}{% endif %}",
@@ -240,6 +287,8 @@ mod tests {
             "{{ none ~ true + 1.5 }}{{ missing ~ 'x' }}{{ (missing | default('d' + 'e')) + s }}",
             "{% if s + 's' in ['sts', a + b] %}1{% elif 1 + 1 %}2{% endif %}{{ - 1 + 2 ** 1 + 1 }}",
             "é{{ 'é' + 'ü' ~ s }}ß\r\n{{ s +\n s\n + s }}",
+            "{{ (a + (b + [s])) ~ (s ~ s) + s }}{{ s|replace('s' if s else 't', b and s or a)|length }}",
+            "{{ range(1, 2 + 1)|list ~ dict(k=a, j=s).k ~ [a, b]|map('first')|join(s) ~ s.replace(s, 'q') }}",
         ] {
             let syntax = SyntaxConfig::default();
             let rendered = |source: &str| {
@@ -253,5 +302,16 @@ mod tests {
             assert_eq!(rendered(&measured), rendered(source), "{measured}");
             assert!(!matches!(&rendered(source), Err(e) if e.contains("syntax")), "{source}");
         }
+    }
+
+    #[test]
+    fn a_long_chain_is_no_deeper_than_it_was() {
+        let chain = vec!["'a'"; 300].join(" ~ ");
+        let source = format!("{{{{ {chain} }}}}");
+        let measured = measured(&source, "t", SyntaxConfig::default());
+        let mut environment = Environment::new();
+        environment.add_filter(MEASURE, |value: minijinja::Value| value);
+        let text = environment.render_str(&measured, ()).expect("it parses");
+        assert_eq!(text, "a".repeat(300));
     }
 }

@@ -204,6 +204,8 @@ fn t24_a_list_that_grows_without_end_is_not_copied() {
         "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a | join %}",
         "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a | upper %}",
         "{% set ns.a = [ns.a, ns.a] %}{% set s = ns.a | unique %}",
+        "{% set ns.a = [ns.a, ns.a] %}{% set s = 'x' | replace('x', ns.a) %}",
+        "{% set ns.a = [ns.a, ns.a] %}{% if i > 60 %}{{ raise_exception(ns.a) }}{% endif %}",
     ] {
         let problem = refused(&format!("{twice}{grown}{{% endfor %}}"));
         let ends = ["more than 1048576 bytes of text", "fuel"];

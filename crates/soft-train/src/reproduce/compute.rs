@@ -73,13 +73,12 @@ pub(super) fn points(
             found.push(point(method, beams, cost, share));
         }
     }
-    // A chain costs what the greedy one does.
     for own in sampled {
         for k in CHAINS {
             let name = format!("vote of chains, T {}", own.temperature);
-            found.push(point(&name, k, single * k as f64, own.majority[k - 1]));
+            found.push(point(&name, k, own.tokens * k as f64, own.majority[k - 1]));
             let name = format!("best of chains by an oracle, T {}", own.temperature);
-            found.push(point(&name, k, single * k as f64, own.pass[k - 1]));
+            found.push(point(&name, k, own.tokens * k as f64, own.pass[k - 1]));
         }
     }
     Ok(found)

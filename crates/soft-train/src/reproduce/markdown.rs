@@ -17,14 +17,16 @@ pub fn markdown(table: &Table, results: &Results) -> String {
     page += &beliefs(results);
     page += &curves(results);
     page += &format!(
-        "## Again\n\n```\n{}\n```\n\nRevision {}, {}; {} of training in all, {} problems. Intervals \
-         are 95 %: those of accuracies over seeds (Student's t), those of controls over problems, \
-         each paired with itself.{}\n",
+        "## Again\n\n```\n{}\n```\n\nRevision {}, {}; {} of training in all, {} problems of {} kinds \
+         (the others are permutations of these). Intervals are 95 %: those of accuracies over \
+         seeds (Student's t), those of controls over problems, each paired with itself and \
+         clustered by kind.{}\n",
         results.command,
         results.revision,
         results.machine,
         minutes(results.seconds),
         thousands(results.problems as u64),
+        thousands(results.kins as u64),
         match table.source {
             "" => String::new(),
             source => format!(" Published figures: {source}."),
@@ -54,46 +56,46 @@ fn rows(head: &[&str], rows: &[Vec<String>]) -> String {
     text + "\n"
 }
 
-/// What the controls do to the claim, in words.
+/// What was found, and what the controls do to the claim that the answers need the thoughts.
 fn verdict(table: &Table, results: &Results) -> String {
-    let mut rows = table
-        .cells
-        .iter()
-        .filter(|cell| !matches!(cell.place, Place::Grid(..)))
-        .filter_map(|cell| results.cell(cell.name));
-    let Some(soft) = rows.next() else { return String::new() };
-    let share = |own: &CellResults| format!("{} {} %", own.label, percent(own.mean));
-    let others: Vec<String> = rows.map(share).collect();
-    let mut text = format!("Right answers: {}; {}.", share(soft), others.join(", "));
-    let worst = |own: &&ControlResult| own.interval[1] < 0.0;
-    let (hurt, spared): (Vec<&ControlResult>, Vec<&ControlResult>) =
-        soft.controls.iter().partition(worst);
-    if !soft.controls.is_empty() {
-        let named = |list: &[&ControlResult]| {
-            let names = list
-                .iter()
-                .map(|own| format!("{} ({:+.1} points)", own.what(), 100.0 * own.difference));
-            names.collect::<Vec<_>>().join(", ")
-        };
-        text += &match (hurt.is_empty(), spared.is_empty()) {
-            (false, true) => format!(
-                " The controls leave the claim standing: the answers need what the thoughts hold. \
-                 Each of these costs accuracy: {}.",
-                named(&hurt)
-            ),
-            (true, false) => format!(
-                " The controls refute the claim that the thoughts carry the answer: none of these \
-                 costs accuracy: {}.",
-                named(&spared)
-            ),
-            _ => format!(
-                " The controls leave part of the claim: accuracy falls after {}, and does not \
-                 after {}.",
-                named(&hurt),
-                named(&spared)
-            ),
-        };
+    let shown = |cell: &&super::Cell| !matches!(cell.place, Place::Grid(..));
+    let rows: Vec<&CellResults> =
+        table.cells.iter().filter(shown).filter_map(|cell| results.cell(cell.name)).collect();
+    let share = |own: &&CellResults| format!("{} {} %", own.label, percent(own.mean));
+    let mut text =
+        format!("Right answers: {}.", rows.iter().map(share).collect::<Vec<_>>().join("; "));
+    let [there, all] = results.units;
+    if there < all {
+        text += &format!(" Only {there} of {all} trainings are there.");
     }
+    let Some(soft) = rows.iter().find(|own| !own.controls.is_empty()) else { return text };
+    let list = |keep: &dyn Fn(&ControlResult) -> bool| {
+        let kept = soft.controls.iter().filter(|own| keep(own)).map(|own| {
+            let [low, high] = own.interval.map(|x| 100.0 * x);
+            format!(
+                "{} {:+.1} points ({low:+.1} to {high:+.1})",
+                own.what(),
+                100.0 * own.difference
+            )
+        });
+        kept.collect::<Vec<_>>().join(", ")
+    };
+    let costs = |own: &ControlResult| own.interval[1] < 0.0;
+    let (hurt, spared) = (list(&costs), list(&|own| !costs(own)));
+    text += &match (hurt.is_empty(), spared.is_empty()) {
+        (false, true) => format!(
+            " That the answers need what the thoughts hold stands: every control costs accuracy: \
+             {hurt}."
+        ),
+        (true, _) => format!(
+            " That the answers need what the thoughts hold is not shown: no control has an effect \
+             that the problems can tell from none: {spared}."
+        ),
+        (false, false) => format!(
+            " That the answers need what the thoughts hold stands in part: accuracy falls with \
+             {hurt}; no effect is shown of {spared}."
+        ),
+    };
     text
 }
 
@@ -313,7 +315,13 @@ fn controls(results: &Results) -> String {
         }
     }
     let head = ["model", "control", "right, %", "difference, points", "95 %"];
-    format!("## Controls\n\n{}", rows(&head, &body))
+    format!(
+        "## Controls\n\nThe accuracy after thoughts that were taken away or replaced. A deletion \
+         moves what follows, and a pause is a token that stood nowhere in a thought: both are also \
+         inputs that the model never saw. The thoughts of another problem, and the heaviest token \
+         of each, are of the kind that it knows.\n\n{}",
+        rows(&head, &body)
+    )
 }
 
 fn beliefs(results: &Results) -> String {

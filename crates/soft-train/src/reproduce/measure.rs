@@ -18,10 +18,10 @@ use crate::evaluate::{Asking, generate_all, greedy, groups};
 use crate::task::{Problem, Task};
 
 /// Changed where what is measured changes: results of another are measured anew.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Prompts that are run at once.
 const BATCH: usize = 256;
-/// Chains that are sampled of each problem, a multiple of every number of votes.
+/// Chains that are sampled of each problem.
 const SAMPLES: usize = 28;
 /// Temperatures of sampling, those of the published curves.
 const TEMPERATURES: [f64; 3] = [0.4, 0.8, 1.0];
@@ -87,6 +87,9 @@ pub struct Sampled {
     pub pass: Vec<f64>,
     /// Entry k - 1: the share of problems that the vote of k chains answers right.
     pub majority: Vec<f64>,
+    /// Tokens of a chain, mean.
+    #[serde(default)]
+    pub tokens: f64,
 }
 
 /// Measures `model` on the validation problems.
@@ -204,7 +207,7 @@ fn controls(
     Ok(found)
 }
 
-/// The beliefs of the first problems with different prompts.
+/// The beliefs of a few problems from all over the list.
 fn heat(
     model: &Transformer,
     task: &Task,
@@ -247,12 +250,14 @@ fn sampled(
     let config = PipelineConfig { temperature, ..PipelineConfig::default() };
     let drawn = Manner::new(SoftPipeline::new(config)?, Mode::Hard);
     let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); problems.len()];
+    let mut tokens = 0;
     for sample in 0..SAMPLES {
         let seed = asking.seed.wrapping_mul(1009).wrapping_add(sample as u64);
         let see = &mut |place: usize, made: &Generation| {
             let (problem, ids) = (&problems[place], &made.token_ids);
             let answer = task.answer_of(asking.arm, problem, asking.cut, ids);
             answers[place].push(answer.map(<[u32]>::to_vec));
+            tokens += ids.len();
         };
         let set = |options: &mut GenerateOptions| {
             options.thinking = None;
@@ -269,7 +274,8 @@ fn sampled(
         };
         (1..=MOST).map(mean).collect()
     };
-    Ok(Sampled { temperature, pass: curve(pass_at), majority: curve(majority_at) })
+    let tokens = tokens as f64 / (SAMPLES * problems.len()) as f64;
+    Ok(Sampled { temperature, pass: curve(pass_at), majority: curve(majority_at), tokens })
 }
 
 /// `1 - C(n - c, k) / C(n, k)` of n answers with c right ones.
@@ -280,11 +286,12 @@ fn pass_at(k: usize, answers: &[Answer], right: &[u32]) -> f64 {
     1.0 - none.product::<f64>()
 }
 
-/// The share of the disjoint groups of k answers whose most frequent answer is right; of equally
-/// frequent ones the first counts.
+/// The share of the groups of k answers in a row, the last ones going on with the first, whose most
+/// frequent answer is right; of equally frequent ones the first counts.
 fn majority_at(k: usize, answers: &[Answer], right: &[u32]) -> f64 {
-    let groups = answers.chunks_exact(k);
-    let count = groups.len();
+    let count = answers.len();
+    let groups = (0..count)
+        .map(|first| (0..k).map(|i| answers[(first + i) % count].clone()).collect::<Vec<_>>());
     let won = |group: &[Answer]| {
         let mut votes: BTreeMap<&[u32], (usize, usize)> = BTreeMap::new();
         for (place, answer) in group.iter().enumerate() {
@@ -310,7 +317,9 @@ fn preferred(
         return Ok(String::new());
     }
     let vocabulary = model.config().vocab_size;
-    let mut found = vec!['0'; problems.len()];
+    // A problem without a rival is no one's.
+    let mut found: Vec<char> =
+        problems.iter().map(|problem| if problem.rival.is_some() { '0' } else { '-' }).collect();
     let set = |options: &mut GenerateOptions| {
         options.record = true;
         options.top = vocabulary;
@@ -367,8 +376,9 @@ mod tests {
     #[test]
     fn the_most_frequent_answer_wins_and_of_equals_the_first() {
         assert_eq!(majority_at(1, &answers("1201"), &[1]), 0.5);
-        assert_eq!(majority_at(2, &answers("12211x"), &[1]), 2.0 / 3.0);
-        assert_eq!(majority_at(3, &answers("122112"), &[1]), 0.5);
+        // 12 and 21 and 11 and 1x and x1: of two different ones the first counts.
+        assert_eq!(majority_at(2, &answers("1211x"), &[1]), 4.0 / 5.0);
+        assert_eq!(majority_at(3, &answers("1221"), &[1]), 0.5);
         assert_eq!(majority_at(2, &answers("xx"), &[1]), 0.0);
     }
 }

@@ -1,5 +1,7 @@
 //! All units of a table together: means over seeds, and intervals.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::table::{Budget, Cell, Table};
@@ -7,7 +9,10 @@ use super::unit::{UnitResult, share};
 use crate::config::Control;
 
 /// Two-sided 95 % quantiles of Student's t, by degrees of freedom from 1.
-const T_95: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+const T_95: [f64; 19] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093,
+];
 /// The normal one, for more.
 const Z_95: f64 = 1.96;
 
@@ -26,8 +31,14 @@ pub struct Results {
     pub machine: String,
     /// Seconds of all trainings together, by the clock of each.
     pub seconds: f64,
+    /// Trainings that are there, and those of the whole table.
+    #[serde(default)]
+    pub units: [usize; 2],
     /// Problems that are asked.
     pub problems: usize,
+    /// Those of them that are no permutations of one another.
+    #[serde(default)]
+    pub kins: usize,
     /// By cell.
     pub cells: Vec<CellResults>,
 }
@@ -80,12 +91,14 @@ pub fn interval_of_mean(values: &[f64]) -> Option<[f64; 2]> {
 }
 
 /// The mean difference of paired lists of `0` and `1`, each pair one seed, and its 95 % interval
-/// over problems: a problem's difference is its mean over the seeds.
+/// over problems. A problem's difference is its mean over the seeds. Problems of one kin are as good
+/// as one problem asked several times, so the variance is that of the sums of kin about the mean
+/// (Liang and Zeger 1986, the clustered variance of a mean).
 ///
 /// # Panics
 /// If there is no pair, or lists differ in length.
 #[must_use]
-pub fn paired(pairs: &[(&str, &str)]) -> (f64, [f64; 2]) {
+pub fn paired(pairs: &[(&str, &str)], kin: &[u32]) -> (f64, [f64; 2]) {
     let count = pairs[0].0.len();
     let mut differences = vec![0.0; count];
     for (with, without) in pairs {
@@ -94,10 +107,17 @@ pub fn paired(pairs: &[(&str, &str)]) -> (f64, [f64; 2]) {
             *difference += (f64::from(a) - f64::from(b)) / pairs.len() as f64;
         }
     }
-    let n = count.max(2) as f64;
+    assert_eq!(kin.len(), count, "a kin for each problem");
+    let n = count.max(1) as f64;
     let mean = differences.iter().sum::<f64>() / n;
-    let square = differences.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let spread = Z_95 * (square / n).sqrt();
+    let mut sums: BTreeMap<u32, f64> = BTreeMap::new();
+    for (difference, kin) in differences.iter().zip(kin) {
+        *sums.entry(*kin).or_default() += difference - mean;
+    }
+    let kins = sums.len() as f64;
+    let squares: f64 = sums.values().map(|sum| sum * sum).sum();
+    let variance = squares / (n * n) * kins / (kins - 1.0).max(1.0);
+    let spread = Z_95 * variance.sqrt();
     (mean, [mean - spread, mean + spread])
 }
 
@@ -118,20 +138,25 @@ impl ControlResult {
 
 impl CellResults {
     /// The results of a cell; `None` where none of its units is there.
-    fn new(cell: &Cell, units: Vec<UnitResult>) -> Option<Self> {
-        let first = units.first()?;
+    fn new(cell: &Cell, units: Vec<UnitResult>, kin: &[u32]) -> Option<Self> {
+        units.first()?;
         let accuracies: Vec<f64> = units.iter().map(UnitResult::accuracy).collect();
-        let controls = first.measured.controls.iter().map(|own| own.control);
-        let controls = controls.map(|control| {
-            let of = |unit: &'_ UnitResult| {
-                let all = unit.measured.controls.iter();
-                all.clone().find(|own| own.control == control).map(|own| own.right.clone())
+        let mut controls: Vec<Control> = Vec::new();
+        for own in units.iter().flat_map(|unit| &unit.measured.controls) {
+            if !controls.contains(&own.control) {
+                controls.push(own.control);
+            }
+        }
+        let controls = controls.into_iter().map(|control| {
+            let pair = |unit: &'_ UnitResult| {
+                let mut all = unit.measured.controls.iter();
+                let own = all.find(|own| own.control == control)?;
+                Some((own.right.clone(), unit.measured.right.clone()))
             };
-            let rights: Vec<String> = units.iter().filter_map(of).collect();
-            let wholes = units.iter().map(|unit| unit.measured.right.as_str());
-            let pairs: Vec<(&str, &str)> = rights.iter().map(String::as_str).zip(wholes).collect();
-            let (difference, interval) = paired(&pairs);
-            let mean = rights.iter().map(|right| share(right)).sum::<f64>() / rights.len() as f64;
+            let pairs: Vec<(String, String)> = units.iter().filter_map(pair).collect();
+            let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (&**a, &**b)).collect();
+            let (difference, interval) = paired(&pairs, kin);
+            let mean = pairs.iter().map(|own| share(own.0)).sum::<f64>() / pairs.len() as f64;
             ControlResult { control, mean, difference, interval }
         });
         Some(Self {
@@ -159,9 +184,10 @@ impl Results {
         let mut revisions: Vec<&str> = units.iter().map(|unit| &*unit.revision).collect();
         revisions.sort_unstable();
         revisions.dedup();
+        let kin = table.kin(units.first().map_or(0, |unit| unit.measured.right.len()));
         let of_cell = |cell: &Cell| {
             let own = units.iter().filter(|unit| unit.cell == cell.name).cloned().collect();
-            CellResults::new(cell, own)
+            CellResults::new(cell, own, &kin)
         };
         Self {
             table: table.name.to_owned(),
@@ -170,7 +196,9 @@ impl Results {
             revision: revisions.join(", "),
             machine,
             seconds: units.iter().map(|unit| unit.seconds[0]).sum(),
-            problems: units.first().map_or(0, |unit| unit.measured.right.len()),
+            units: [units.len(), table.seeds(budget).len() * table.cells.len()],
+            problems: kin.len(),
+            kins: kin.iter().collect::<std::collections::BTreeSet<_>>().len(),
             cells: table.cells.iter().filter_map(of_cell).collect(),
         }
     }
@@ -199,14 +227,21 @@ mod tests {
 
     /// Pairing sees a small difference in the same problems that two shares alone would not.
     #[test]
-    fn pairs_are_problem_by_problem_and_seeds_of_one_do_not_narrow_the_interval() {
+    fn pairs_are_problem_by_problem_and_neither_seeds_nor_kin_narrow_the_interval() {
         let without = "1".repeat(50) + &"0".repeat(50);
         let with = "0".repeat(5) + &without[5..];
-        let (difference, [low, high]) = paired(&[(&with, &without)]);
+        let alone: Vec<u32> = (0..100).collect();
+        let (difference, [low, high]) = paired(&[(&with, &without)], &alone);
         assert!((difference + 0.05).abs() < 1e-12);
         assert!(low < difference && high < 0.0, "{low} {high}");
-        let twice = paired(&[(&with, &without), (&with, &without)]);
-        assert_eq!(twice, (difference, [low, high]));
-        assert_eq!(paired(&[(&with, &with)]), (0.0, [0.0, 0.0]));
+        let twice = paired(&[(&with, &without), (&with, &without)], &alone);
+        assert!((twice.1[0] - low).abs() < 1e-12 && (twice.1[1] - high).abs() < 1e-12);
+        // Every problem asked four times over.
+        let four = |bits: &str| bits.repeat(4);
+        let kin: Vec<u32> = (0..400).map(|problem| problem % 100).collect();
+        let (same, own) = paired(&[(&four(&with), &four(&without))], &kin);
+        assert!((same - difference).abs() < 1e-12 && (own[0] - low).abs() < 1e-3, "{own:?}");
+        assert_eq!(paired(&[(&with, &with)], &alone), (0.0, [0.0, 0.0]));
+        assert_eq!(paired(&[("0", "1")], &[0]).0, -1.0, "one problem is one problem");
     }
 }

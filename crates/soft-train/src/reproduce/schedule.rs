@@ -59,11 +59,26 @@ impl Plan<'_> {
             .args([&unit.seed.to_string(), unit.revision])
             .arg(&self.dir)
             .env("RAYON_NUM_THREADS", "1")
-            .stdin(Stdio::null())
+            // Its end tells the worker that nobody waits for it any more.
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
             .spawn()
             .map_err(failed)
+    }
+}
+
+/// Units that run; whatever ends the table ends them too.
+#[derive(Default)]
+struct Running<'a>(Vec<(&'a Unit<'a>, Child)>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.0 {
+            // One that has ended already cannot be killed, and need not be.
+            child.kill().ok();
+            child.wait().ok();
+        }
     }
 }
 
@@ -80,7 +95,8 @@ pub fn run(plan: &Plan<'_>, tell: &mut dyn FnMut(String)) -> Result<Vec<UnitResu
         units.iter().filter(|unit| unit.finished(&plan.dir).is_none()).collect();
     let (total, mut done) = (units.len(), units.len() - waiting.len());
     waiting.reverse();
-    let mut running: Vec<(&Unit<'_>, Child)> = Vec::new();
+    let mut guard = Running::default();
+    let running = &mut guard.0;
     loop {
         let over = plan.limit.is_some_and(|limit| began.elapsed() >= limit);
         while running.len() < plan.workers.max(1) && !over {
@@ -103,7 +119,6 @@ pub fn run(plan: &Plan<'_>, tell: &mut dyn FnMut(String)) -> Result<Vec<UnitResu
             let (unit, _) = running.remove(at);
             let result = unit.finished(&plan.dir).filter(|_| status.success());
             let Some(result) = result else {
-                running.iter_mut().for_each(|(_, child)| drop(child.kill()));
                 let log = plan.dir.join(format!("{}.log", unit.name()));
                 return Err(Error::Runtime {
                     what: format!("{} ended with {status}: see {}", unit.name(), log.display()),

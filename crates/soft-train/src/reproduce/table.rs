@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Arm;
+use crate::config::{Arm, Loader};
+use crate::task::Task;
 
 /// How much a table may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +97,15 @@ impl Table {
     #[must_use]
     pub fn seeds(&self, budget: Budget) -> &'static [u64] {
         self.seeds[budget as usize]
+    }
+
+    /// The kin of each validation problem; every problem is its own where the task is another's.
+    pub(super) fn kin(&self, problems: usize) -> Vec<u32> {
+        let config = Loader::new().text(self.name, self.base).load().ok();
+        let task = config.and_then(|own| Task::new(&own.config.task).ok().flatten());
+        let kin: Option<Vec<u32>> =
+            task.map(|task| task.validation.iter().map(|problem| problem.kin).collect());
+        kin.filter(|kin| kin.len() == problems).unwrap_or_else(|| (0..problems as u32).collect())
     }
 
     /// The cell of a name.

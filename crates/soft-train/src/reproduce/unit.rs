@@ -9,7 +9,7 @@ use serde_json::Value;
 use soft_model::{ModelFiles, Transformer};
 
 use super::measure::{Measured, VERSION, asking, measure};
-use super::table::{Budget, Cell, Table};
+use super::table::{Budget, Cell, Kind, Table};
 use crate::config::{Config, Loader, Resolved};
 use crate::error::Error;
 use crate::run::{Resume, TrainOptions, train};
@@ -73,9 +73,10 @@ impl UnitResult {
     }
 }
 
-/// The share of `1` among `0` and `1`.
+/// The share of `1` among `0` and `1`; anything else counts for neither.
 pub(super) fn share(bits: &str) -> f64 {
-    bits.bytes().filter(|&bit| bit == b'1').count() as f64 / bits.len().max(1) as f64
+    let count = |which: u8| bits.bytes().filter(|&bit| bit == which).count();
+    count(b'1') as f64 / (count(b'0') + count(b'1')).max(1) as f64
 }
 
 impl Unit<'_> {
@@ -85,13 +86,21 @@ impl Unit<'_> {
         format!("{}-{}-s{}", self.budget.as_str(), self.cell.name, self.seed)
     }
 
+    /// The settings of its run. The name of the run has their checksum: a run goes on under more
+    /// steps and other evaluations, which would be another unit's.
     pub(super) fn resolved(&self, dir: &Path) -> Result<Resolved, Error> {
+        let mut resolved = self.unnamed(dir)?;
+        let crc = settings_crc32(&resolved.config, self.cell.kind);
+        resolved.config.run.name = format!("{}-{crc:08x}", self.name());
+        Ok(resolved)
+    }
+
+    fn unnamed(&self, dir: &Path) -> Result<Resolved, Error> {
         let steps = self.cell.steps(self.budget);
         let quarter = (steps / 4).to_string();
         let settings = self.cell.settings.iter().map(|own| own.replace("{quarter}", &quarter));
         let own = [
             format!("run.dir={:?}", dir.display().to_string()),
-            format!("run.name={:?}", self.name()),
             format!("run.seed={}", self.seed),
             format!("train.steps={steps}"),
             format!("eval.arms=[{:?}]", self.cell.arm.as_str()),
@@ -112,7 +121,7 @@ impl Unit<'_> {
     pub fn finished(&self, dir: &Path) -> Option<UnitResult> {
         let text = fs::read_to_string(self.path(dir)).ok()?;
         let found: UnitResult = serde_json::from_str(&text).ok()?;
-        let wanted = settings_crc32(&self.resolved(dir).ok()?.config);
+        let wanted = settings_crc32(&self.resolved(dir).ok()?.config, self.cell.kind);
         (found.settings_crc32 == wanted).then_some(found)
     }
 
@@ -128,6 +137,7 @@ impl Unit<'_> {
         let resolved = self.resolved(dir)?;
         let config = &resolved.config;
         let options = TrainOptions { resume: Resume::Auto, ..TrainOptions::default() };
+        let revision = self.revision_of(&dir.join(format!("{}.revision", config.run.name)))?;
         let trained = train(&resolved, device, &options)?;
         let own = trained.results.arms.first();
         let own = own.ok_or_else(|| Error::Runtime { what: "no arm was trained".into() })?;
@@ -146,8 +156,8 @@ impl Unit<'_> {
         let result = UnitResult {
             cell: self.cell.name.to_owned(),
             seed: self.seed,
-            settings_crc32: settings_crc32(config),
-            revision: self.revision.to_owned(),
+            settings_crc32: settings_crc32(config, self.cell.kind),
+            revision,
             steps: config.train.steps,
             batch: config.train.micro_batch * config.train.grad_accum,
             seconds: seconds(&trained.run_dir)?,
@@ -160,18 +170,25 @@ impl Unit<'_> {
         let text = serde_json::to_string(&result)
             .map_err(|error| Error::Runtime { what: format!("the result of a unit: {error}") })?;
         replace_file(&self.path(dir), text.as_bytes())?;
-        // As it will be read: numbers lose a digit on their way through the file.
-        self.finished(dir).ok_or_else(|| Error::Runtime {
-            what: format!("{} is not what was written", self.path(dir).display()),
-        })
+        Ok(result)
+    }
+
+    /// The revision that began the training, which a file beside it keeps.
+    fn revision_of(&self, path: &Path) -> Result<String, Error> {
+        if let Ok(revision) = fs::read_to_string(path) {
+            return Ok(revision);
+        }
+        replace_file(path, self.revision.as_bytes())?;
+        Ok(self.revision.to_owned())
     }
 }
 
 /// Of everything but where the run lies, and of what is measured.
-fn settings_crc32(config: &Config) -> u32 {
+fn settings_crc32(config: &Config, kind: Kind) -> u32 {
     let mut config = config.clone();
     config.run.dir.clear();
-    crc32fast::hash(format!("{VERSION}\n{}", config.to_toml()).as_bytes())
+    config.run.name.clear();
+    crc32fast::hash(format!("{VERSION} {kind:?}\n{}", config.to_toml()).as_bytes())
 }
 
 fn series(metrics: &[Value], key: &str) -> Vec<(u64, f64)> {

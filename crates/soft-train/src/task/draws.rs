@@ -172,7 +172,8 @@ mod tests {
         part(count, || {
             let number = draws.below(kinds);
             let prompt = vec![number as u32];
-            let problem = Problem { prompt, steps: Vec::new(), answer: vec![0], rival: None };
+            let problem =
+                Problem { prompt, steps: Vec::new(), answer: vec![0], kin: 0, rival: None };
             Ok((number / 2, problem))
         })
     }

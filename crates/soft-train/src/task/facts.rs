@@ -15,7 +15,7 @@
 //! <https://github.com/Ber666/reasoning-by-superposition>, `stokenizer.py`). More nodes append.
 
 use super::draws::Draws;
-use super::{Problem, SpecialTokens, Step, Tokens};
+use super::{Problem, SpecialTokens, Step, Tokens, kin_of};
 
 /// Nodes of the published vocabulary.
 pub(super) const NODES: usize = 31;
@@ -96,7 +96,8 @@ impl Puzzle {
             Step { tokens: vec![ids[*node]], belief }
         };
         let steps = self.steps.iter().map(step).collect();
-        (facts, Problem { prompt, steps, answer: vec![target], rival: Some(rival) })
+        let kin = kin_of(&prompt);
+        (facts, Problem { prompt, steps, answer: vec![target], kin, rival: Some(rival) })
     }
 }
 

@@ -20,7 +20,7 @@ mod vocabulary;
 pub use problem::Problem;
 pub use vocabulary::Vocabulary;
 
-use super::{Step, Task};
+use super::{Step, Task, kin_of};
 use crate::config;
 use crate::error::Error;
 
@@ -76,6 +76,7 @@ fn line(vocabulary: &Vocabulary, problem: &Problem, budget: usize) -> super::Pro
         prompt: std::iter::once(Vocabulary::BOS).chain(problem.digits.iter().map(digit)).collect(),
         steps: path.iter().enumerate().map(step).collect(),
         answer: vec![sum(*answer)],
+        kin: kin_of(&problem.multiset()),
         rival: None,
     }
 }

@@ -17,7 +17,7 @@
 use std::collections::HashSet;
 
 use super::draws::{Draws, Parted, part};
-use super::{Problem, SpecialTokens, Step, Task, Tokens};
+use super::{Problem, SpecialTokens, Step, Task, Tokens, kin_of};
 use crate::config;
 use crate::data::shuffle_seeded;
 use crate::error::Error;
@@ -120,6 +120,7 @@ fn problem(a: u64, b: u64, digits: usize) -> Problem {
         prompt: [&[BOS], &a_digits[..], &[TIMES], &b_digits, &[THOUGHT]].concat(),
         steps: chain(a, b, digits).into_iter().map(step).collect(),
         answer: reversed(a * b, 2 * digits),
+        kin: kin_of(&[a.min(b) as u32, a.max(b) as u32]),
         rival: None,
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn last_letter(settings: &config::Task) -> Result<Task, Error> {
             prompt: vec![BOS, letters[0], letters[1], ASK],
             steps: vec![Step { tokens: vec![letters[0]], belief: vec![(A, 0.5), (B, 0.5)] }],
             answer: vec![letters[1]],
+            kin: number as u32 % 4,
             rival: None,
         }
     };
