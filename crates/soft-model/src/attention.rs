@@ -107,6 +107,7 @@ impl Attention {
         };
         let dtype = scores.dtype();
         let mut weights = soft_core::softmax_last(soft_core::at_least_f32(scores)); // [batch, n_kv_heads, group * seq, slots]
+        cache.see(&weights);
         if let Some(dropout) = pass.dropout {
             let columns = pass.columns;
             weights = dropout.attention(weights, &columns.positions, &columns.key_positions, layer);

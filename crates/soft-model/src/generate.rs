@@ -1,9 +1,7 @@
 //! Generation: what it takes and gives; [`crate::decoder`] is its loop.
 
-use burn::tensor::Tensor;
 use soft_core::SoftPipeline;
 
-use crate::active::Cells;
 use crate::decoder::Decoder;
 use crate::gate::Gate;
 use crate::record::{Generation, Mode, SoftInput, StepRecord};
@@ -148,23 +146,4 @@ pub(crate) fn check_tags(model: &Transformer, options: &GenerateOptions) -> Resu
         model.check_ids(&switch.close)?;
     }
     Ok(())
-}
-
-/// Logits after each position of a prompt and the inputs that a generation fed after it, in one
-/// parallel pass: what [`generate`] computed step by step, within rounding.
-///
-/// # Shapes
-/// - output: `[prompt + inputs, vocab]`
-pub fn replay(model: &Transformer, prompt: &[u32], inputs: &[SoftInput]) -> Tensor<2> {
-    let embedding = model.embedding();
-    let d_model = embedding.dims()[1];
-    let given = model.embed(prompt, 1);
-    let fed = inputs.iter().map(|input| input.mix(&embedding).reshape([1, 1, d_model]));
-    let embeds = Tensor::cat(std::iter::once(given).chain(fed).collect(), 1);
-    let flags = prompt.iter().map(|_| false).chain(inputs.iter().map(SoftInput::is_soft));
-    let soft = [flags.collect::<Vec<bool>>()];
-    let real = [vec![true; soft[0].len()]];
-    let cells = Cells { real: &real, soft: Some(&soft) };
-    let hidden = model.forward_cells(embeds, cells, &mut model.new_cache(1), None);
-    model.output_head().logits(hidden)
 }

@@ -51,6 +51,9 @@ pub struct KvCache {
     pub(crate) norms: Option<Arc<ColumnNorms>>,
     /// Which sequence each column belongs to, where rows hold several.
     packing: Option<Arc<Packing>>,
+    /// The attention of each layer that was passed, `[batch, n_kv_heads, group * seq, slots]`,
+    /// where it is asked for.
+    watched: Option<Vec<Tensor<4>>>,
 }
 
 /// Where the new columns of a pass stand, and what each may see.
@@ -73,7 +76,24 @@ impl KvCache {
     /// An empty cache for `batch` rows of a model with `n_layers` layers.
     pub(crate) fn new(n_layers: usize, batch: usize) -> Self {
         let (layers, rows) = (vec![None; n_layers], vec![Vec::new(); batch]);
-        Self { layers, rows, prefix_len: 0, norms: None, packing: None }
+        Self { layers, rows, prefix_len: 0, norms: None, packing: None, watched: None }
+    }
+
+    /// Keeps the attention of the passes to come.
+    pub(crate) fn watch(&mut self) {
+        self.watched = Some(Vec::new());
+    }
+
+    /// The attention that was kept, a layer after another.
+    pub(crate) fn watched(self) -> Vec<Tensor<4>> {
+        self.watched.unwrap_or_default()
+    }
+
+    /// Keeps the attention of a layer, where it is asked for.
+    pub(crate) fn see(&mut self, weights: &Tensor<4>) {
+        if let Some(watched) = &mut self.watched {
+            watched.push(weights.clone());
+        }
     }
 
     /// This cache for rows that hold several sequences: the packing says what every column will
@@ -193,6 +213,7 @@ impl KvCache {
             prefix_len: self.prefix_len,
             norms: self.norms.clone(),
             packing: self.packing.as_ref().map(|packing| Arc::new(packing.select(rows))),
+            watched: None,
         }
     }
 
@@ -255,7 +276,7 @@ impl KvCache {
         }
         let rows = self.rows.iter().map(|row| row[..slots].to_vec()).collect();
         let (norms, packing) = (self.norms.clone(), self.packing.clone());
-        Self { layers, rows, prefix_len: self.prefix_len, norms, packing }
+        Self { layers, rows, prefix_len: self.prefix_len, norms, packing, watched: None }
     }
 }
 

@@ -7,10 +7,12 @@
 //! unit.rs      one cell with one seed: trained, measured, kept on disk
 //! measure.rs   what is measured of a trained model    compute.rs  accuracy against forward tokens
 //! schedule.rs  which unit runs when, each in a process of its own
+//! attention.rs where the second layer looks in a graph
 //! results.rs   all units of a table together: means and intervals
 //! markdown.rs  the page of docs/results
 //! ```
 
+mod attention;
 mod compute;
 mod markdown;
 mod measure;
@@ -20,6 +22,7 @@ mod table;
 mod tables;
 mod unit;
 
+pub use attention::{EdgeAttention, EdgeKind};
 pub use compute::ComputePoint;
 pub(crate) use markdown::computed;
 pub use markdown::markdown;

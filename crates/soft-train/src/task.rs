@@ -203,6 +203,16 @@ impl Task {
         figures.iter().find(is).map(|row| row.accuracy)
     }
 
+    /// The edges of the graph that a prompt describes, in its order, as (source, target) tokens:
+    /// edge i stands at the places 1 + 3 i and 2 + 3 i. None where the task has no graph.
+    #[must_use]
+    pub fn edges(&self, problem: &Problem) -> Vec<(u32, u32)> {
+        match self.name {
+            TaskName::Prosqa | TaskName::Chains => facts::facts(&problem.prompt),
+            _ => Vec::new(),
+        }
+    }
+
     /// Steps of its longest thought.
     #[must_use]
     pub fn max_steps(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The page of `docs/results` about a table.
 
+use super::attention::EdgeKind;
 use super::results::{CellResults, ControlResult, Results};
 use super::table::{Place, Table};
 use crate::results::thousands;
@@ -15,6 +16,7 @@ pub fn markdown(table: &Table, results: &Results) -> String {
     page += &compute(results);
     page += &controls(results);
     page += &beliefs(results);
+    page += &attention(results);
     page += &curves(results);
     page += &format!(
         "## Again\n\n```\n{}\n```\n\nRevision {}, {}; {} of training in all, {} problems of {} kinds \
@@ -365,6 +367,60 @@ fn beliefs(results: &Results) -> String {
         "calibration error",
     ];
     format!("## Belief against truth\n\n{}", rows(&head, &body))
+}
+
+/// Published attention to edges by kind at steps 1 to 4: mean and deviation, summed over 8 heads
+/// (Zhu et al. 2025, table 1).
+const PUBLISHED_ATTENTION: [(EdgeKind, [(f64, f64); 4]); 4] = [
+    (EdgeKind::NotReachable, [(0.04, 0.07), (0.03, 0.09), (0.08, 0.17), (0.12, 0.20)]),
+    (EdgeKind::Reachable, [(2.12, 1.07), (0.71, 0.92), (0.38, 0.72), (0.29, 0.66)]),
+    (EdgeKind::Frontier, [(2.12, 1.07), (1.00, 0.96), (0.67, 0.87), (0.61, 0.95)]),
+    (EdgeKind::Optimal, [(2.54, 1.03), (1.72, 1.13), (1.67, 1.20), (2.23, 1.35)]),
+];
+
+fn attention(results: &Results) -> String {
+    let mut text = String::new();
+    for cell in &results.cells {
+        let all = || cell.units.iter().flat_map(|unit| &unit.measured.attention);
+        let Some(last) = all().map(|own| own.step).max() else { continue };
+        let heads: Vec<String> = (1..=last).map(|step| format!("step {step}")).collect();
+        let head: Vec<&str> =
+            ["edges", "whose"].into_iter().chain(heads.iter().map(String::as_str)).collect();
+        let mut body = Vec::new();
+        for (kind, published) in PUBLISHED_ATTENTION {
+            let at = |step: usize| {
+                let own: Vec<_> = all().filter(|o| (o.step, o.kind) == (step, kind)).collect();
+                if own.is_empty() {
+                    return "–".to_owned();
+                }
+                let mean = |of: fn(&super::EdgeAttention) -> f64| {
+                    own.iter().map(|own| of(own)).sum::<f64>() / own.len() as f64
+                };
+                format!("{:.2} ± {:.2}", mean(|own| own.mean), mean(|own| own.deviation))
+            };
+            let theirs = |step: usize| {
+                let figure = published.get(step - 1);
+                figure.map_or_else(|| "–".to_owned(), |(mean, sd)| format!("{mean:.2} ± {sd:.2}"))
+            };
+            let line = |whose: &str, of: &dyn Fn(usize) -> String| {
+                let words = [kind.as_str().to_owned(), whose.to_owned()];
+                words.into_iter().chain((1..=last).map(of)).collect::<Vec<_>>()
+            };
+            body.push(line("ours", &at));
+            body.push(line("published", &theirs));
+        }
+        text += &format!("### {}\n\n{}", cell.label, rows(&head, &body));
+    }
+    if text.is_empty() {
+        return text;
+    }
+    "## Attention to edges\n\nWhere the second layer looks from the position that makes a thought: \
+     attention to the three tokens of an edge, summed over heads, mean and standard deviation over \
+     edges. At step k an edge is reachable if its source is within k - 1 steps of the root, a \
+     frontier edge if it is exactly so far, and optimal if it lies on a shortest path to the \
+     answer. Published figures are sums over 8 heads.\n\n"
+        .to_owned()
+        + &text
 }
 
 fn curves(results: &Results) -> String {

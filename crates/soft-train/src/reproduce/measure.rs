@@ -8,6 +8,7 @@ use soft_model::{
     GenerateOptions, Generation, Manner, Mode, SoftInput, Transformer, generate_after,
 };
 
+use super::attention::{EdgeAttention, edge_attention};
 use super::compute::{ComputePoint, points};
 use super::table::Kind;
 use crate::belief::{Beliefs, answers_and_beliefs, weights};
@@ -53,6 +54,9 @@ pub struct Measured {
     pub compute: Vec<ComputePoint>,
     /// Of problems with a rival answer: where the right one is preferred to it, as `0` and `1`.
     pub preferred: String,
+    /// On a graph: where the second layer looks while a thought is made.
+    #[serde(default)]
+    pub attention: Vec<EdgeAttention>,
 }
 
 /// Right answers under a control.
@@ -111,6 +115,7 @@ pub(super) fn measure(
             let thoughts = all_thoughts(model, task, problems, asking)?;
             measured.controls = controls(model, task, problems, asking, &thoughts)?;
             measured.heat = heat(model, task, problems, &thoughts);
+            measured.attention = edge_attention(model, task, problems, &thoughts)?;
         }
         Kind::Samples => {
             let at = |temperature| sampled(model, task, problems, asking, temperature);
