@@ -47,9 +47,10 @@ impl Passes<'_> {
         let norms = 2.0 + of(read.attention) + of(read.up);
         let attention = queries * (1.0 + of(read.output)) + keys * 2.0;
         let head_norms = of(shape.qk_norm) * (queries + keys);
-        // The gate and the other half; or what the activation is made of in small operations.
+        // The gate and the other half; or what the activation reads, which is made of small
+        // operations where there is no kernel for it.
         let inner = match (layer_norm > 0.0, shape.activation) {
-            (true, Activation::GeluTanh) => 3.0,
+            (true, Activation::GeluTanh) if self.is_short() => 3.0,
             (true, _) => 1.0,
             (false, _) => 2.0,
         };
