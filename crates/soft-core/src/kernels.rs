@@ -6,6 +6,8 @@
 //! composed of the backend's own operations.
 
 #[cfg(feature = "flex")]
+mod attention;
+#[cfg(feature = "flex")]
 mod few_rows;
 #[cfg(feature = "flex")]
 mod gated;
@@ -110,6 +112,36 @@ pub fn rotated(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
     let second = x.clone().narrow(3, half, half);
     let turned = Tensor::cat(vec![-second, first], 3);
     x * cos.clone() + turned * sin.clone()
+}
+
+/// `(softmax(scale Q K^T + mask) * scales) V`, head by head (Vaswani et al. 2017, arXiv:1706.03762,
+/// eq. 1); each key/value head serves as many query heads in a row. `None` where the products of
+/// matrices that this is composed of are as fast: on other devices, in other precisions, and over
+/// many slots.
+///
+/// # Shapes
+/// - query: `[batch, heads, seq, depth]`; keys, values: `[batch, kv_heads, slots, depth]`
+/// - mask, added, the same for all heads: `[batch or 1, 1, heads / kv_heads * seq, slots]`
+/// - scales, of drop-out: `[batch, kv_heads, heads / kv_heads * seq, slots]`
+/// - output: `[batch, seq, heads, depth]`
+pub fn attention_over_few(
+    query: &Tensor<4>,
+    [keys, values]: [&Tensor<4>; 2],
+    mask: Option<&Tensor<4>>,
+    scales: Option<&Tensor<4>>,
+    scale: f64,
+) -> Option<Tensor<4>> {
+    #[cfg(feature = "flex")]
+    if keys.dims()[2] <= attention::MOST_SLOTS {
+        let (masked, drops) = (mask.is_some(), scales.is_some());
+        let kernel = attention::FewSlots { scale: scale as f32, masked, drops };
+        // In the place of what is not there stands anything.
+        let (mask, scales) = (mask.unwrap_or(query), scales.unwrap_or(query));
+        return node::apply(kernel, [query, keys, values, mask, scales]);
+    }
+    #[cfg(not(feature = "flex"))]
+    let _ = (query, keys, values, mask, scales, scale);
+    None
 }
 
 /// `softmax` over the last dimension.

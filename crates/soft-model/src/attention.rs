@@ -92,32 +92,7 @@ impl Attention {
         };
         let all = cache.append(layer, key, value).skip(pass.unseen);
 
-        // The heads of a group are more queries of the same key/value head: nothing is repeated.
-        let group = n_heads / n_kv_heads;
-        let query = (query * (head_dim as f64).powf(-0.5)).reshape([
-            batch,
-            n_kv_heads,
-            group * seq,
-            head_dim,
-        ]);
-        let scores = query.matmul(all.keys.swap_dims(2, 3));
-        let scores = match &pass.mask {
-            Some(mask) => scores + mask.clone(),
-            None => scores,
-        };
-        let dtype = scores.dtype();
-        let mut weights = soft_core::softmax_last(soft_core::at_least_f32(scores)); // [batch, n_kv_heads, group * seq, slots]
-        cache.see(&weights);
-        if let Some(dropout) = pass.dropout {
-            let columns = pass.columns;
-            weights = dropout.attention(weights, &columns.positions, &columns.key_positions, layer);
-        }
-        let mixed = weights
-            .cast(dtype)
-            .matmul(all.values)
-            .reshape([batch, n_heads, seq, head_dim])
-            .swap_dims(1, 2)
-            .reshape([batch * seq, n_heads * head_dim]);
+        let mixed = self.mixed(query, &all, layer, cache, pass);
         let out = self.output.forward(mixed, at(Projection::Output));
         match pass.dropout {
             Some(dropout) => {
@@ -125,6 +100,59 @@ impl Attention {
             }
             None => out,
         }
+    }
+}
+
+impl Attention {
+    /// The values of the slots, weighted.
+    ///
+    /// # Shapes
+    /// - query: `[batch, n_heads, seq, head_dim]`; output: `[batch * seq, n_heads * head_dim]`
+    fn mixed(
+        &self,
+        query: Tensor<4>,
+        all: &LayerCache,
+        layer: usize,
+        cache: &mut KvCache,
+        pass: &Pass<'_>,
+    ) -> Tensor<2> {
+        let [batch, n_heads, seq, head_dim] = query.dims();
+        let [_, n_kv_heads, slots, _] = all.keys.dims();
+        let group = n_heads / n_kv_heads;
+        let flat = [batch * seq, n_heads * head_dim];
+        let scale = (head_dim as f64).powf(-0.5);
+        let drops = pass.dropout.map(|dropout| {
+            let shape = [batch, n_kv_heads, group * seq, slots];
+            let like = soft_core::at_least_f32(query.clone());
+            dropout.attention(shape, pass.columns, layer, &like)
+        });
+        if !cache.is_watched() {
+            let mask = pass.mask.as_ref();
+            let pair = [&all.keys, &all.values];
+            let mixed = soft_core::attention_over_few(&query, pair, mask, drops.as_ref(), scale);
+            if let Some(mixed) = mixed {
+                return mixed.reshape(flat);
+            }
+        }
+        // The heads of a group are more queries of the same key/value head: nothing is repeated.
+        let query = (query * scale).reshape([batch, n_kv_heads, group * seq, head_dim]);
+        let scores = query.matmul(all.keys.clone().swap_dims(2, 3));
+        let scores = match &pass.mask {
+            Some(mask) => scores + mask.clone(),
+            None => scores,
+        };
+        let dtype = scores.dtype();
+        let mut weights = soft_core::softmax_last(soft_core::at_least_f32(scores)); // [batch, n_kv_heads, group * seq, slots]
+        cache.see(&weights);
+        if let Some(drops) = drops {
+            weights = weights * drops;
+        }
+        weights
+            .cast(dtype)
+            .matmul(all.values.clone())
+            .reshape([batch, n_heads, seq, head_dim])
+            .swap_dims(1, 2)
+            .reshape(flat)
     }
 }
 

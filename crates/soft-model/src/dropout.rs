@@ -109,19 +109,19 @@ impl PassDropout {
         x.clone() * Tensor::from_data(mask, (&x.device(), x.dtype()))
     }
 
-    /// Drops attention weights `[batch, n_kv_heads, group * seq, slots]`.
+    /// What attention weights `[batch, n_kv_heads, group * seq, slots]` are multiplied by.
     ///
     /// The number for (query position, key position, head) does not depend on where the key lies
     /// in the cache: `key_positions[batch][slots]` names the place of each slot, if it has one.
     /// Slots of other sequences may get any number: their weights are 0.
     pub(crate) fn attention(
         &self,
-        weights: Tensor<4>,
-        positions: &[Vec<u32>],
-        key_positions: &[Vec<Option<u32>>],
+        [batch, n_kv_heads, queries, slots]: [usize; 4],
+        columns: &Columns,
         layer: usize,
+        like: &Tensor<4>,
     ) -> Tensor<4> {
-        let [batch, n_kv_heads, queries, slots] = weights.dims();
+        let (positions, key_positions) = (&columns.positions, &columns.key_positions);
         let seq = positions[0].len();
         let group = queries / seq;
         let n_heads = n_kv_heads * group;
@@ -142,6 +142,6 @@ impl PassDropout {
             }
         }
         let mask = TensorData::new(mask, [batch, n_kv_heads, queries, slots]);
-        weights.clone() * Tensor::from_data(mask, (&weights.device(), weights.dtype()))
+        Tensor::from_data(mask, (&like.device(), like.dtype()))
     }
 }

@@ -84,6 +84,11 @@ impl KvCache {
         self.watched = Some(Vec::new());
     }
 
+    /// Whether the attention of the passes is kept.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.is_some()
+    }
+
     /// The attention that was kept, a layer after another.
     pub(crate) fn watched(self) -> Vec<Tensor<4>> {
         self.watched.unwrap_or_default()

@@ -68,7 +68,7 @@ mod tests {
     use crate::config::{Family, ModelConfig};
 
     fn values(weights: &Tensor<3>) -> Vec<f32> {
-        weights.clone().into_data().to_vec().expect("f32")
+        weights.clone().into_data().try_to_vec().expect("f32")
     }
 
     /// Two key/value heads for four query heads, so that the order of the heads matters.

@@ -12,7 +12,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Numbers under which a second thread costs more than it saves.
-const PARALLEL: usize = 1 << 15;
+pub(super) const PARALLEL: usize = 1 << 15;
 
 /// An operation on `N` tensors of the CPU backend in f32.
 pub(super) trait Kernel<const N: usize>: Copy + Debug + Send + 'static {

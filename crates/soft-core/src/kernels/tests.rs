@@ -106,6 +106,55 @@ fn layer_norm_is_its_formula() {
     }
 }
 
+/// Grouped heads, a mask for all rows or one each, with and without drop-out; enough rows for
+/// several threads in one of them. Query, keys and values are views, as a model's are.
+#[test]
+fn attention_over_few_slots_is_its_formula() {
+    for (batch, kv, group, seq, slots, depth, drops) in [
+        (1, 1, 1, 1, 2, 3, false),
+        (2, 2, 2, 3, 5, 8, true),
+        (3, 1, 2, 4, 4, 19, false),
+        (400, 2, 1, 9, 9, 16, true),
+    ] {
+        let heads = kv * group;
+        let shape = [if drops { batch } else { 1 }, 1, seq, slots];
+        let sees = |at: usize| (at % slots) <= (at / slots % seq) + slots - seq;
+        let mask =
+            (0..shape.iter().product()).map(|at| if sees(at) { 0.0 } else { f64::NEG_INFINITY });
+        let mask = float_tensor(mask.collect(), shape, &Device::flex().autodiff(), DType::F32);
+        let mask = mask.repeat_dim(2, group);
+        let shape = [batch, kv, group * seq, slots];
+        let scales = numbers(5, shape.iter().product());
+        let scales: Vec<f64> =
+            scales.into_iter().map(|x| if x > 0.0 { 1.25 } else { 0.0 }).collect();
+        let scales = float_tensor(scales, shape, &Device::flex().autodiff(), DType::F32);
+        let view = |x: Tensor<4>| x.swap_dims(1, 2);
+        let plain = |like: &Tensor<4>, x: &Tensor<4>| {
+            if like.device().is_autodiff() { x.clone() } else { x.clone().inner() }
+        };
+        let kernel = |[q, k, v]: [Tensor<4>; 3]| {
+            let scales = plain(&q, &scales);
+            let scales = drops.then_some(&scales);
+            let (q, k, v) = (view(q), view(k), view(v));
+            let mask = plain(&q, &mask);
+            let mask = (slots != 2).then_some(&mask);
+            attention_over_few(&q, [&k, &v], mask, scales, 0.3).expect("there is a kernel")
+        };
+        let composed = |[q, k, v]: [Tensor<4>; 3]| {
+            let (q, k, v) = (view(q), view(k), view(v));
+            let q = (q * 0.3).reshape([batch, kv, group * seq, depth]);
+            let mut weights = softmax(q.matmul(k.swap_dims(2, 3)) + mask.clone(), 3);
+            if drops {
+                weights = weights * scales.clone();
+            }
+            weights.matmul(v).reshape([batch, heads, seq, depth]).swap_dims(1, 2)
+        };
+        let keys = |seed| leaf(seed, [batch, slots, kv, depth]);
+        let inputs = [leaf(3, [batch, seq, heads, depth]), keys(4), keys(6)];
+        assert_same(inputs, kernel, composed);
+    }
+}
+
 #[test]
 fn rotation_is_its_formula_and_reads_heads_where_they_lie() {
     for (rows, columns, seq) in [(1, 1, 1), (2, 1, 1), (2, 5, 5), (1, 200, 200), (1, 1, 5)] {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::beside;
 use super::markup::{counted, details, escape, figure, percent, round_figure, table};
 use super::row::{self, Room};
-use super::svg::whiskers;
+use super::svg::{Dot, dots, whiskers};
 use super::trace::{self, Trace};
 use crate::error::Error;
 
@@ -81,6 +81,7 @@ pub(super) fn sections(results: &EvalResults, traces: Option<&Path>) -> Result<S
     }
     html.push_str("</ul></section>\n<section><h2>Arms</h2>\n");
     html.push_str(&arms_table(results));
+    html.push_str(&compute(results));
     html.push_str(&rates_table(results));
     html.push_str(&settings_table(results));
     html.push_str("</section>\n");
@@ -295,6 +296,25 @@ fn arms_table(results: &EvalResults) -> String {
         None => String::new(),
     };
     table(&head, &rows, "arms") + &caption
+}
+
+/// Accuracy over forward tokens; controls are no ways of thinking and are left out.
+fn compute(results: &EvalResults) -> String {
+    let dot = |arm: &EvalArm| {
+        let interval = arm.interval.unwrap_or([arm.accuracy; 2]);
+        Some(Dot { name: arm_name(arm), cost: arm.tokens?, share: arm.accuracy, interval })
+    };
+    let ways = results.arms.iter().filter(|arm| arm.control.is_none());
+    let all: Vec<Dot> = ways.filter_map(dot).collect();
+    let svg = dots("accuracy over forward tokens", "forward tokens a question", &all);
+    svg.map_or_else(String::new, |svg| {
+        format!(
+            "<h3>At equal computing</h3>\n<figure>{svg}<figcaption>Accuracy over the tokens that \
+             were computed for a question, all continuations together; bars are 95 % \
+             intervals. Of two ways one above the other, the upper buys more with the \
+             same.</figcaption></figure>\n"
+        )
+    })
 }
 
 fn arm_cells(arm: &EvalArm, most: f64, reference: Option<f64>) -> Vec<String> {

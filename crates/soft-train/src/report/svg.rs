@@ -2,9 +2,11 @@
 //! and cells of one colour share one path, which keeps long traces small. Colours are classes of
 //! the page's style, which has them for light and for dark.
 
+mod dots;
 mod heat;
 mod lines;
 
+pub(super) use dots::{Dot, dots};
 pub(super) use heat::{BOUNDS, Column, HeatMap};
 pub(super) use lines::{Guide, LinePlot, Mark, Series};
 
