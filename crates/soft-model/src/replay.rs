@@ -8,7 +8,7 @@ use crate::record::SoftInput;
 use crate::transformer::Transformer;
 
 /// Logits after each position of a prompt and the inputs that a generation fed after it, in one
-/// parallel pass: what [`generate`] computed step by step, within rounding.
+/// parallel pass: what [`crate::generate`] computed step by step, within rounding.
 ///
 /// # Shapes
 /// - output: `[prompt + inputs, vocab]`
