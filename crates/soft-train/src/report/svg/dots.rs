@@ -119,7 +119,7 @@ impl Names {
                 })
         };
         let tries =
-            (0..40).map(|n| if n % 2 == 0 { f64::from(n / 2) } else { -f64::from(n / 2 + 1) });
+            (0..100).map(|n| if n % 2 == 0 { f64::from(n / 2) } else { -f64::from(n / 2 + 1) });
         let height = tries.map(|n| y + 4.0 + n * 6.0).find(|&height| is_free(height));
         let height = height.unwrap_or(y + 4.0);
         self.0.push([from, to, height]);
