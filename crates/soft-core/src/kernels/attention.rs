@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::node::{Kernel, PARALLEL, exp, tensor, values};
 
-/// Slots up to which this is faster than products of matrices.
+/// Slots up to which this is used. Steps of MNNS (9 slots) gain 7 %; steps of ProsQA (60 slots, heads
+/// of 16) lose 11 %: the bound is to come down to where both cost the same, which lies between.
 pub(super) const MOST_SLOTS: usize = 64;
 
 /// Of queries, keys, values, mask and drop-out scales; the last two are constants.
