@@ -47,7 +47,8 @@ pub fn many_lengths() -> Batch {
         }
         example
     };
-    let mut examples = ragged_batch().examples;
+    let mut examples: Vec<Example> =
+        ragged_batch().examples.iter().map(|example| example.as_ref().clone()).collect();
     examples.push(soft(&[9, 4], &[]));
     examples.push(soft(&[4, 2, 11, 3, 9, 17], &[]));
     examples.push(soft(&[5, 1, 8, 8, 13, 2, 19], &[2, 4]));

@@ -1,6 +1,8 @@
 //! Additions that act where the input is soft: the bare base without soft inputs, the whole
 //! addition with nothing else, and the same in training, in generation and in every batch.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Tensor};
@@ -317,6 +319,7 @@ fn a_batch_of_tokens_has_the_loss_of_the_base_and_no_gradient() {
     let base = base(Family::Llama, DType::F64);
     let mut batch = ragged_batch();
     for example in &mut batch.examples {
+        let example = Arc::make_mut(example);
         example.soft.fill(false);
     }
     let bare = run(&Parallel::TEACHER, &base, &batch, &context(0.0, 0.4)).loss;

@@ -1,5 +1,7 @@
 //! How truth enters what a rollout feeds, over the steps and over the positions.
 
+use std::sync::Arc;
+
 use burn::tensor::DType;
 use soft_core::{GuidanceForm, Schedule, ScheduleKind};
 use soft_model::Family;
@@ -93,6 +95,7 @@ fn mixtures_are_located_once_each_and_tokens_lie_on_tokens() {
 fn hard_truths() -> Batch {
     let mut batch = ragged_batch();
     for example in &mut batch.examples {
+        let example = Arc::make_mut(example);
         let scored = Example::from_tokens(&example.input_ids, 1);
         *example = Example { soft: example.soft.clone(), ..scored };
     }

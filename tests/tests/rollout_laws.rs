@@ -1,5 +1,7 @@
 //! What the three rollouts must have in common, in f64 where numbers decide.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
@@ -263,6 +265,7 @@ fn parallel_has_its_exact_prefix_at_every_number_of_passes() {
     for passes in 1..=SOFT + 1 {
         let mut batch = ragged_batch();
         for example in &mut batch.examples {
+            let example = Arc::make_mut(example);
             let soft: Vec<usize> = (0..example.len()).filter(|&t| example.soft[t]).collect();
             // Targets up to and including that of the first inexact soft input.
             let end = soft.get(passes - 1).map_or(example.len(), |&first| first + 1);
@@ -283,6 +286,7 @@ fn at_full_guidance_every_rollout_is_teacher_forcing() {
     let model = model(Family::Llama, DType::F64);
     let mut batch = ragged_batch();
     for example in &mut batch.examples {
+        let example = Arc::make_mut(example);
         for t in 1..example.len() {
             let id = example.input_ids[t];
             if example.truth[t] == soft_train::example::Truth::None {
@@ -357,7 +361,7 @@ fn a_token_is_divided_by_all_of_the_step_or_by_its_rows_length() {
     assert!((token.loss - token.cross_entropy / weight).abs() < 1e-12);
     let mut mean = 0.0;
     for example in &batch.examples {
-        let row = of(&Batch::new(vec![example.clone()]), Normalize::Sequence);
+        let row = of(&Batch::new(vec![example.as_ref().clone()]), Normalize::Sequence);
         assert!((row.loss - row.cross_entropy / example.len() as f64).abs() < 1e-12);
         mean += row.loss / batch.len() as f64;
     }
@@ -416,10 +420,11 @@ fn t18_a_loss_in_chunks_is_the_whole_loss() {
 fn the_loss_of_the_answers_alone_is_the_loss_where_nothing_else_counts() {
     let model = model(Family::Llama, DType::F64);
     let mut batch = ragged_batch();
-    batch.examples[0].answer_from = Some(6);
-    batch.examples[2].answer_from = Some(8);
+    Arc::make_mut(&mut batch.examples[0]).answer_from = Some(6);
+    Arc::make_mut(&mut batch.examples[2]).answer_from = Some(8);
     let mut answers = batch.clone();
     for example in &mut answers.examples {
+        let example = Arc::make_mut(example);
         let from = example.answer_from.unwrap_or(example.len());
         example.weight[..from].fill(0.0);
     }

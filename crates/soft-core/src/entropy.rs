@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::log_softmax_rows;
+use crate::{entropy_rows, log_softmax_rows};
 
 /// Logits in at least f32, divided by the temperature; at temperature 0 they stay as they are,
 /// since the entropy reported there is that of temperature 1.
@@ -38,10 +38,7 @@ pub fn log_normalizer(scores: Tensor<2>) -> Tensor<2> {
 /// `dH/dz_i = -p_i (log p_i + H) / temperature`, and 0 where `p_i` is 0: a probability of 0 times
 /// its logarithm is taken as 0, in value and in gradient.
 pub fn entropy_nats(logits: Tensor<2>, temperature: f64) -> Tensor<1> {
-    let log_probs = log_softmax_rows(tempered(logits, temperature));
-    let impossible = log_probs.clone().detach().equal_elem(f64::NEG_INFINITY);
-    let finite_log_probs = log_probs.clone().mask_fill(impossible, 0.0);
-    -(log_probs.exp() * finite_log_probs).sum_dim(1).squeeze_dim(1)
+    entropy_rows(log_softmax_rows(tempered(logits, temperature))).squeeze_dim(1)
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -6,6 +6,8 @@
 //! composed of the backend's own operations.
 
 #[cfg(feature = "flex")]
+mod affine;
+#[cfg(feature = "flex")]
 mod attention;
 #[cfg(feature = "flex")]
 mod few_rows;
@@ -20,9 +22,13 @@ mod node;
 #[cfg(feature = "flex")]
 mod rotated;
 #[cfg(feature = "flex")]
+mod row_entropy;
+#[cfg(feature = "flex")]
 mod row_norm;
 #[cfg(feature = "flex")]
 mod row_softmax;
+#[cfg(feature = "flex")]
+mod scaled_sum;
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
@@ -33,13 +39,31 @@ use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 /// - x: `[rows, d_in]`; weight: `[d_in, d_out]`; output: `[rows, d_out]`
 pub fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if x.dims()[0] <= few_rows::MOST_ROWS
-        && few_rows::has_vectors()
-        && let Some(y) = node::apply(few_rows::FewRows, [&x, &weight])
+    {
+        let y = if x.dims()[0] <= few_rows::MOST_ROWS && few_rows::has_vectors() {
+            node::apply(few_rows::FewRows, [&x, &weight])
+        } else {
+            node::apply(affine::Affine { biased: false }, [&x, &weight, &weight])
+        };
+        if let Some(y) = y {
+            return y;
+        }
+    }
+    x.matmul(weight)
+}
+
+/// `x W + b`.
+///
+/// # Shapes
+/// - x: `[rows, d_in]`; weight: `[d_in, d_out]`; bias: `[1, d_out]`; output: `[rows, d_out]`
+pub fn affine(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if x.dims()[0] > few_rows::MOST_ROWS
+        && let Some(y) = node::apply(affine::Affine { biased: true }, [&x, &weight, &bias])
     {
         return y;
     }
-    x.matmul(weight)
+    product(x, weight) + bias
 }
 
 /// `x / sqrt(mean(x^2) + eps) * weight`, row by row (RMS norm, Zhang and Sennrich 2019,
@@ -67,6 +91,18 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<2>, eps: f64) ->
         return y;
     }
     rms_norm(x.clone() - x.mean_dim(1), weight, eps) + bias
+}
+
+/// `x + y scales`, with constant scales: a residual sum after drop-out.
+///
+/// # Shapes
+/// - all: `[rows, d]`
+pub fn scaled_sum(x: Tensor<2>, y: Tensor<2>, scales: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(scaled_sum::ScaledSum, [&x, &y, &scales]) {
+        return y;
+    }
+    x + y * scales
 }
 
 /// `gate sigmoid(gate) up` (SwiGLU without its matrices, Shazeer 2020, arXiv:2002.05202).
@@ -132,7 +168,7 @@ pub fn attention_over_few(
     scale: f64,
 ) -> Option<Tensor<4>> {
     #[cfg(feature = "flex")]
-    if keys.dims()[2] <= attention::MOST_SLOTS {
+    if attention::is_fast(keys.dims()[2], keys.dims()[3]) {
         let (masked, drops) = (mask.is_some(), scales.is_some());
         let kernel = attention::FewSlots { scale: scale as f32, masked, drops };
         // In the place of what is not there stands anything.
@@ -166,6 +202,21 @@ pub fn log_softmax_rows(x: Tensor<2>) -> Tensor<2> {
         return y;
     }
     log_softmax(x, 1)
+}
+
+/// `-sum_i p_i log p_i` of each row of log-probabilities, where a probability of 0 adds 0, in value
+/// and in gradient.
+///
+/// # Shapes
+/// - log_probs: `[rows, d]`; output: `[rows, 1]`
+pub fn entropy_rows(log_probs: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = node::apply(row_entropy::Entropy, [&log_probs]) {
+        return y;
+    }
+    let impossible = log_probs.clone().detach().equal_elem(f64::NEG_INFINITY);
+    let finite = log_probs.clone().mask_fill(impossible, 0.0);
+    -(log_probs.exp() * finite).sum_dim(1)
 }
 
 #[cfg(all(test, feature = "flex"))]

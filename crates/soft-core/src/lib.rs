@@ -44,8 +44,8 @@ pub use estimator::Estimator;
 pub use guidance::{GuidanceForm, clamp_acts, guide};
 pub use hull::distance_to_hull;
 pub use kernels::{
-    attention_over_few, gated_silu, gelu_tanh, layer_norm, log_softmax_rows, product, rms_norm,
-    rotated, softmax_last,
+    affine, attention_over_few, entropy_rows, gated_silu, gelu_tanh, layer_norm, log_softmax_rows,
+    product, rms_norm, rotated, scaled_sum, softmax_last,
 };
 pub use learnable::{LearnableConfig, LearnableFilters, LearnedValues};
 pub use noise::{NoiseKey, Place, dropout_scales, gumbel, gumbel_at, uniform_stream};

@@ -6,7 +6,6 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use rand_pcg::Pcg32;
 
 /// What a random number is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,26 +78,96 @@ pub fn uniform_stream(key: NoiseKey, place: Place) -> impl Iterator<Item = f64> 
 }
 
 /// Fills `scales` with the factors of inverted drop-out (Srivastava et al. 2014): 0 with
-/// probability `rate`, else `1 / (1 - rate)`. Factor i of a place is the same however many are
-/// asked for.
+/// probability `rate`, else `1 / (1 - rate)`. Each pair of row and position, as in a [`NoiseKey`], has
+/// as many; factor i of one is the same however many are asked for.
 ///
 /// A mask needs one number for every activation of every pass, and no more of them than that they
-/// look independent: they come from a PCG generator (O'Neill 2014) whose state and stream are
-/// hashes of the key, at a fraction of the cost of the streams of the other places.
-pub fn dropout_scales(key: NoiseKey, place: Place, rate: f64, scales: &mut [f32]) {
-    let run = mixed(mixed(key.seed) ^ key.step);
-    let at = u64::from(key.row) << 32 | u64::from(key.position);
-    let state = mixed(run ^ mixed(at));
-    let mut draws = Pcg32::new(state, mixed(state ^ place.code()));
-    let dropped = (rate * 2f64.powi(32)) as u64;
+/// look independent: number i is a hash of i and of the key, so that they can be made many at once,
+/// at a fraction of the cost of the streams of the other places.
+pub fn dropout_scales(
+    [seed, step]: [u64; 2],
+    at: &[[u32; 2]],
+    place: Place,
+    rate: f64,
+    scales: &mut [f32],
+) {
+    let width = (scales.len() / at.len().max(1)).max(1);
+    // What all rows have in common is hashed once.
+    let common = mixed(mixed(mixed(seed) ^ step) ^ place.code());
+    let dropped = (rate * 2f64.powi(32)) as u32;
     let kept = (1.0 / (1.0 - rate)) as f32;
-    for scale in scales {
-        *scale = if u64::from(draws.next_u32()) < dropped { 0.0 } else { kept };
+    let mask = Mask { common, at, dropped, kept, width, scales };
+    #[cfg(feature = "flex")]
+    pulp::Arch::new().dispatch(mask);
+    #[cfg(not(feature = "flex"))]
+    mask.fill();
+}
+
+/// A mask to be filled, row by row.
+struct Mask<'a> {
+    /// Hash of seed, step and place.
+    common: u64,
+    at: &'a [[u32; 2]],
+    /// Hashes under this are dropped.
+    dropped: u32,
+    /// The factor of what is kept.
+    kept: f32,
+    width: usize,
+    scales: &'a mut [f32],
+}
+
+impl Mask<'_> {
+    #[inline(always)]
+    fn fill(self) {
+        for (&[row, position], scales) in
+            self.at.iter().zip(self.scales.chunks_exact_mut(self.width))
+        {
+            let hash = mixed(self.common ^ (u64::from(row) << 32 | u64::from(position)));
+            let words = [hash as u32, (hash >> 32) as u32];
+            // In blocks of a length that is known, which become vector code however short a row is.
+            let (blocks, rest) = scales.as_chunks_mut::<LANES>();
+            let mut first = 0;
+            for block in blocks {
+                for (lane, scale) in block.iter_mut().enumerate() {
+                    let hash = hashed(first + lane as u32, words);
+                    *scale = if hash < self.dropped { 0.0 } else { self.kept };
+                }
+                first += LANES as u32;
+            }
+            for (lane, scale) in rest.iter_mut().enumerate() {
+                let hash = hashed(first + lane as u32, words);
+                *scale = if hash < self.dropped { 0.0 } else { self.kept };
+            }
+        }
     }
+}
+
+#[cfg(feature = "flex")]
+impl pulp::WithSimd for Mask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.fill();
+    }
+}
+
+/// Numbers of a mask that are made at once.
+const LANES: usize = 16;
+
+/// A bijection of the 32 bits of `index` for each pair of keys: the mixing function `lowbias32` of
+/// Wellons (Prospecting for hash functions, 2018), one key before it and one within it.
+#[inline(always)]
+fn hashed(index: u32, keys: [u32; 2]) -> u32 {
+    let bits = index.wrapping_add(keys[0]);
+    let bits = (bits ^ bits >> 16).wrapping_mul(0x7feb_352d) ^ keys[1];
+    let bits = (bits ^ bits >> 15).wrapping_mul(0x846c_a68b);
+    bits ^ bits >> 16
 }
 
 /// A bijection of 64 bits after which neighbours have nothing in common (SplitMix64, Steele et al.
 /// 2014).
+#[inline(always)]
 fn mixed(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -199,7 +268,8 @@ mod tests {
 
     fn scales(key: NoiseKey, place: Place, count: usize) -> Vec<f32> {
         let mut scales = vec![0.0; count];
-        dropout_scales(key, place, 0.3, &mut scales);
+        let at = [[key.row, key.position]];
+        dropout_scales([key.seed, key.step], &at, place, 0.3, &mut scales);
         scales
     }
 
@@ -214,7 +284,7 @@ mod tests {
         assert!((dropped - 0.3 * count as f64).abs() < 4.0 * error, "{dropped}");
         assert_eq!(scales(KEY, Place::Dropout(2), 50), all[..50], "however many are asked for");
         let mut none = [7.0; 9];
-        dropout_scales(KEY, Place::Dropout(2), 0.0, &mut none);
+        dropout_scales([1, 2], &[[3, 4], [5, 6], [7, 8]], Place::Dropout(2), 0.0, &mut none);
         assert_eq!(none, [1.0; 9]);
     }
 

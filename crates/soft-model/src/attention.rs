@@ -30,6 +30,16 @@ pub(crate) struct Pass<'a> {
     pub(crate) unseen: usize,
 }
 
+impl Pass<'_> {
+    /// `x + y`, where some of y is dropped in training.
+    pub(crate) fn residual(&self, x: Tensor<2>, y: Tensor<2>, site: Site) -> Tensor<2> {
+        match self.dropout {
+            Some(dropout) => dropout.residual(x, y, &self.columns.positions, site),
+            None => x + y,
+        }
+    }
+}
+
 /// Multi-head attention with `n_kv_heads` key/value heads, each serving a group of query heads.
 #[derive(Module, Debug)]
 pub(crate) struct Attention {
@@ -93,13 +103,7 @@ impl Attention {
         let all = cache.append(layer, key, value).skip(pass.unseen);
 
         let mixed = self.mixed(query, &all, layer, cache, pass);
-        let out = self.output.forward(mixed, at(Projection::Output));
-        match pass.dropout {
-            Some(dropout) => {
-                dropout.features(out, &pass.columns.positions, Site::AttentionOutput { layer })
-            }
-            None => out,
-        }
+        self.output.forward(mixed, at(Projection::Output))
     }
 }
 

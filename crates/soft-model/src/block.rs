@@ -44,15 +44,9 @@ impl Block {
     ) -> Tensor<2> {
         let attended =
             self.attention.forward(self.attention_norm.forward(x.clone()), layer, cache, pass);
-        let x = x + attended;
+        let x = pass.residual(x, attended, Site::AttentionOutput { layer });
         let fed = self.mlp.forward(self.mlp_norm.forward(x.clone()), layer, pass);
-        let fed = match pass.dropout {
-            Some(dropout) => {
-                dropout.features(fed, &pass.columns.positions, Site::FeedForward { layer })
-            }
-            None => fed,
-        };
-        x + fed
+        pass.residual(x, fed, Site::FeedForward { layer })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Drop-out whose masks are a function of (seed, step, row, position, site).
 
 use burn::tensor::{Tensor, TensorData};
-use soft_core::{NoiseKey, Place, dropout_scales};
+use soft_core::{Place, dropout_scales};
 
 use crate::kv_cache::Columns;
 
@@ -80,10 +80,6 @@ impl Dropout {
 }
 
 impl PassDropout {
-    fn key(&self, row: usize, column: usize, position: u32) -> NoiseKey {
-        NoiseKey { seed: self.seed, step: self.step, row: self.rows[row][column], position }
-    }
-
     /// Drops features of `x [batch * seq, d]`, whose rows stand at `positions[batch][seq]`.
     pub(crate) fn features(&self, x: Tensor<2>, positions: &[Vec<u32>], site: Site) -> Tensor<2> {
         self.features_at_rate(self.rate, x, positions, site)
@@ -97,16 +93,39 @@ impl PassDropout {
         positions: &[Vec<u32>],
         site: Site,
     ) -> Tensor<2> {
-        let [rows, d] = x.dims();
+        let scales = self.feature_scales(rate, &x, positions, site);
+        x * scales
+    }
+
+    /// `x + drop(y)`.
+    pub(crate) fn residual(
+        &self,
+        x: Tensor<2>,
+        y: Tensor<2>,
+        positions: &[Vec<u32>],
+        site: Site,
+    ) -> Tensor<2> {
+        let scales = self.feature_scales(self.rate, &y, positions, site);
+        soft_core::scaled_sum(x, y, scales)
+    }
+
+    fn feature_scales(
+        &self,
+        rate: f64,
+        like: &Tensor<2>,
+        positions: &[Vec<u32>],
+        site: Site,
+    ) -> Tensor<2> {
+        let [rows, d] = like.dims();
         let mut mask = vec![0.0; rows * d];
-        let mut parts = mask.chunks_exact_mut(d);
+        let mut at = Vec::with_capacity(rows);
         for (row, positions) in positions.iter().enumerate() {
-            for ((column, &position), part) in positions.iter().enumerate().zip(&mut parts) {
-                dropout_scales(self.key(row, column, position), site.place(), rate, part);
-            }
+            let all = positions.iter().enumerate();
+            at.extend(all.map(|(column, &position)| [self.rows[row][column], position]));
         }
+        dropout_scales([self.seed, self.step], &at, site.place(), rate, &mut mask);
         let mask = TensorData::new(mask, [rows, d]);
-        x.clone() * Tensor::from_data(mask, (&x.device(), x.dtype()))
+        Tensor::from_data(mask, (&like.device(), like.dtype()))
     }
 
     /// What attention weights `[batch, n_kv_heads, group * seq, slots]` are multiplied by.
@@ -131,7 +150,8 @@ impl PassDropout {
         for (row, positions) in positions.iter().enumerate() {
             for (column, &position) in positions.iter().enumerate() {
                 draws.resize(n_heads * (position as usize + 1), 0.0);
-                dropout_scales(self.key(row, column, position), place, self.rate, &mut draws);
+                let at = [[self.rows[row][column], position]];
+                dropout_scales([self.seed, self.step], &at, place, self.rate, &mut draws);
                 for (slot, key) in key_positions[row].iter().enumerate() {
                     let Some(key) = key.filter(|&key| key <= position) else { continue };
                     for head in 0..n_heads {

@@ -134,6 +134,9 @@ impl Linear {
             Some(magnitude / taken.cloned().unwrap_or_else(|| self.column_norms()))
         });
         let correction = branch.map(|branch| branch.correction(x.clone(), at));
+        if let (None, None, Some(bias)) = (&correction, &self.products, &self.bias) {
+            return soft_core::affine(x, self.weight.val(), bias.val());
+        }
         let y = match &self.products {
             Some(products) => products.product(x, self.weight.val()),
             None => soft_core::product(x, self.weight.val()),

@@ -28,7 +28,7 @@ pub struct Place {
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The examples, in the order of their rows.
-    pub examples: Vec<Example>,
+    pub examples: Vec<Arc<Example>>,
     /// Index of each example within the optimizer step: what noise and drop-out are keyed by, so
     /// that another split into micro-batches sees the same numbers.
     pub rows: Vec<u32>,
@@ -44,8 +44,11 @@ impl Batch {
     }
 
     /// Examples with their indices within the optimizer step.
-    pub fn with_rows(examples: Vec<Example>, rows: Vec<u32>) -> Self {
-        Self { examples, rows, layout: None }
+    pub fn with_rows(
+        examples: impl IntoIterator<Item = impl Into<Arc<Example>>>,
+        rows: Vec<u32>,
+    ) -> Self {
+        Self { examples: examples.into_iter().map(Into::into).collect(), rows, layout: None }
     }
 
     /// The same examples in as few rows as first-fit decreasing finds: each row is as long as
@@ -56,7 +59,7 @@ impl Batch {
         let columns: Vec<usize> = self.examples.iter().map(|e| e.len().max(1) - 1).collect();
         let length = columns.iter().copied().max().unwrap_or(0).max(length);
         let (order, layout) = pack(&columns, length);
-        let mut examples: Vec<Option<Example>> = self.examples.into_iter().map(Some).collect();
+        let mut examples: Vec<Option<Arc<Example>>> = self.examples.into_iter().map(Some).collect();
         Self {
             examples: order.iter().filter_map(|&example| examples[example].take()).collect(),
             rows: order.iter().map(|&example| self.rows[example]).collect(),
@@ -114,7 +117,7 @@ impl Batch {
     /// Columns that are fed: of an example one less than its positions, for its last output is
     /// never fed.
     pub fn columns(&self) -> usize {
-        let end = |(row, example): (usize, &Example)| {
+        let end = |(row, example): (usize, &Arc<Example>)| {
             self.cell(Place { row, position: example.len().max(1) - 1 }).1
         };
         self.examples.iter().enumerate().map(end).max().unwrap_or(0)
@@ -186,39 +189,35 @@ impl Batch {
     }
 
     fn truth_entries(&self, place: Place) -> impl Iterator<Item = (u32, f64)> {
-        let entries = match self.examples[place.row].truth.get(place.position) {
-            None | Some(Truth::None) => Vec::new(),
-            Some(Truth::Token(id)) => vec![(*id, 1.0)],
-            Some(Truth::Soft(entries)) => {
-                entries.iter().map(|&(id, weight)| (id, f64::from(weight))).collect()
-            }
+        let (token, entries) = match self.examples[place.row].truth.get(place.position) {
+            None | Some(Truth::None) => (None, &[][..]),
+            Some(Truth::Token(id)) => (Some((*id, 1.0)), &[][..]),
+            Some(Truth::Soft(entries)) => (None, &entries[..]),
         };
-        entries.into_iter()
+        let entries = entries.iter().map(|&(id, weight)| (id, f64::from(weight)));
+        token.into_iter().chain(entries)
     }
 
     /// The truth of each place as ids and weights `[places, k]`, padded with weight 0. A place
     /// without truth has all its weight on the token of its input.
     pub fn truth(&self, places: &[Place], device: &Device, dtype: DType) -> Distribution {
-        let entries: Vec<Vec<(u32, f64)>> = places
-            .iter()
-            .map(|&place| {
-                let entries: Vec<_> = self.truth_entries(place).collect();
-                if !entries.is_empty() {
-                    return entries;
-                }
-                let ids = &self.examples[place.row].input_ids;
-                vec![(ids.get(place.position).copied().unwrap_or(0), 1.0)]
-            })
-            .collect();
-        let k = entries.iter().map(Vec::len).max().unwrap_or(1);
+        let k = places.iter().map(|&place| self.truth_entries(place).count());
+        let k = k.max().unwrap_or(1).max(1);
         let mut ids = Vec::with_capacity(places.len() * k);
         let mut weights = Vec::with_capacity(places.len() * k);
-        for row in &entries {
-            for i in 0..k {
-                let (id, weight) = row.get(i).copied().unwrap_or((row[0].0, 0.0));
+        for &place in places {
+            let start = ids.len();
+            for (id, weight) in self.truth_entries(place) {
                 ids.push(id);
                 weights.push(weight);
             }
+            if ids.len() == start {
+                let inputs = &self.examples[place.row].input_ids;
+                ids.push(inputs.get(place.position).copied().unwrap_or(0));
+                weights.push(1.0);
+            }
+            ids.resize(start + k, ids[start]);
+            weights.resize(start + k, 0.0);
         }
         let shape = [places.len(), k];
         Distribution::Sparse {

@@ -1,5 +1,7 @@
 //! The examples of a run, cut into the micro-batches of each optimizer step.
 
+use std::sync::Arc;
+
 use soft_core::{Schedule, SoftPipeline};
 use soft_model::Feedback;
 
@@ -19,7 +21,7 @@ const LOCATE_EVERY: usize = 10;
 #[derive(Debug)]
 pub(crate) struct StepFeed {
     /// The examples of each stage of the curriculum, in the order in which they are drawn.
-    stages: Vec<(Vec<Example>, Sampler)>,
+    stages: Vec<(Vec<Arc<Example>>, Sampler)>,
     curriculum: Curriculum,
     micro_batch: usize,
     grad_accum: usize,
@@ -50,7 +52,7 @@ impl StepFeed {
         let train = &config.train;
         let sampled = |examples: Vec<Example>| {
             let sampler = Sampler::new(examples.len(), config.run.seed);
-            (examples, sampler)
+            (examples.into_iter().map(Arc::new).collect(), sampler)
         };
         Ok(Self {
             stages: stages.into_iter().map(sampled).collect(),
@@ -138,7 +140,7 @@ impl StepFeed {
             .map(|(micro_step, indices)| {
                 let start = micro_step * self.micro_batch;
                 let rows = start..start + self.micro_batch;
-                let examples = indices.into_iter().map(|index| examples[index].clone()).collect();
+                let examples = indices.into_iter().map(|index| Arc::clone(&examples[index]));
                 let batch = Batch::with_rows(examples, rows.map(|row| row as u32).collect());
                 if packs { batch.packed(self.pack) } else { batch }
             })

@@ -4,7 +4,7 @@
 //! divisors run over the whole optimizer step: every row, micro-batch and segment.
 
 use burn::tensor::{DType, Tensor};
-use soft_core::{Distribution, entropy_nats, log_softmax_rows};
+use soft_core::{Distribution, entropy_nats, entropy_rows, log_softmax_rows};
 
 use crate::batch::{Batch, Place};
 pub use crate::config::Normalize;
@@ -133,8 +133,9 @@ impl BatchLoss<'_> {
         let (device, dtype) = (logits.device(), logits.dtype());
         let row_of =
             |values: Vec<f64>| soft_core::float_tensor(values, [places.len()], &device, dtype);
+        let log_probs = log_softmax_rows(logits.clone());
         let cross_entropy =
-            soft_cross_entropy(logits.clone(), self.batch.truth(places, &device, dtype));
+            cross_entropy(log_probs.clone(), self.batch.truth(places, &device, dtype));
         let weights = row_of(places.iter().map(|&p| self.weight(p)).collect());
         let shares: Vec<f64> =
             places.iter().map(|&p| self.weight(p) / self.weight_divisor(p.row)).collect();
@@ -154,8 +155,13 @@ impl BatchLoss<'_> {
         let soft: Vec<f64> = places.iter().map(|&p| f64::from(u8::from(self.is_soft(p)))).collect();
         if soft.contains(&1.0) {
             let beta = self.objective.entropy_beta;
-            let logits = if beta == 0.0 { logits.detach() } else { logits };
-            let entropy = entropy_nats(logits, self.temperature);
+            let constant = |x: Tensor<2>| if beta == 0.0 { x.detach() } else { x };
+            // Most often it is of the distribution that the cross-entropy is of.
+            let same = matches!(self.temperature, 0.0 | 1.0);
+            let entropy: Tensor<1> = match same && matches!(dtype, DType::F32 | DType::F64) {
+                true => entropy_rows(constant(log_probs)).squeeze_dim(1),
+                false => entropy_nats(constant(logits), self.temperature),
+            };
             if beta != 0.0 {
                 let shares = places.iter().zip(&soft);
                 let shares = shares.map(|(p, m)| beta * m / self.soft_divisor(p.row)).collect();
@@ -182,9 +188,13 @@ impl BatchLoss<'_> {
 /// # Panics
 /// If the truth is dense.
 pub fn soft_cross_entropy(logits: Tensor<2>, truth: Distribution) -> Tensor<1> {
+    cross_entropy(log_softmax_rows(logits), truth)
+}
+
+/// [`soft_cross_entropy`] of log-probabilities.
+fn cross_entropy(log_probs: Tensor<2>, truth: Distribution) -> Tensor<1> {
     let Distribution::Sparse { ids, weights } = truth else {
         panic!("truth names its tokens: a sparse distribution");
     };
-    let log_probs = log_softmax_rows(logits);
     -(log_probs.gather(1, ids) * weights).sum_dim(1).squeeze_dim(1)
 }

@@ -22,7 +22,6 @@ use crate::checkpoint_dir::Course;
 use crate::control::Control;
 use crate::dashboard::{self, Activity, News};
 use crate::error::Error;
-use crate::example::Example;
 use crate::feed::StepFeed;
 use crate::learned;
 use crate::learner::{SoftLearner, StepItem, metric_name};
@@ -380,7 +379,8 @@ impl Steps<'_> {
                 return Ok(None);
             }
             num_tokens += micro_batch.batch.examples.iter().map(|e| e.len() as u64).sum::<u64>();
-            num_scored += micro_batch.batch.examples.iter().map(Example::num_scored).sum::<u64>();
+            num_scored +=
+                micro_batch.batch.examples.iter().map(|example| example.num_scored()).sum::<u64>();
             let output = learner.train_step(micro_batch);
             reduced.accumulate(&model, output.grads);
             add(&mut sums, output.item);

@@ -24,11 +24,14 @@ impl Kernel<2> for GatedSilu {
         let mut out = vec![0.0; gate.len()];
         in_parts(&mut out, width, |first, out| {
             let (gate, up) = (&gate[first * width..], &up[first * width..]);
-            pulp::Arch::new().dispatch(|| {
-                for ((y, g), u) in out.iter_mut().zip(gate).zip(up) {
-                    *y = g * sigmoid(*g) * u;
-                }
-            });
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for ((y, g), u) in out.iter_mut().zip(gate).zip(up) {
+                        *y = g * sigmoid(*g) * u;
+                    }
+                },
+            );
         });
         (tensor(out, &shape), kept)
     }
@@ -48,14 +51,19 @@ impl Kernel<2> for GatedSilu {
             let from = first * width;
             let [gate, up, gradient] = [gate, up, gradient].map(|x| &x[from..][..to_gate.len()]);
             let mut to_up = vec![0.0; to_gate.len()];
-            pulp::Arch::new().dispatch(|| {
-                let out = to_gate.iter_mut().zip(&mut to_up);
-                for (((to_gate, to_up), g), (u, d)) in out.zip(gate).zip(up.iter().zip(gradient)) {
-                    let s = sigmoid(*g);
-                    *to_up = d * g * s;
-                    *to_gate = d * u * s * (1.0 + g * (1.0 - s));
-                }
-            });
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    let out = to_gate.iter_mut().zip(&mut to_up);
+                    for (((to_gate, to_up), g), (u, d)) in
+                        out.zip(gate).zip(up.iter().zip(gradient))
+                    {
+                        let s = sigmoid(*g);
+                        *to_up = d * g * s;
+                        *to_gate = d * u * s * (1.0 + g * (1.0 - s));
+                    }
+                },
+            );
             to_up
         });
         let to_up = joined(parts);

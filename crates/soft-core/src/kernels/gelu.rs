@@ -33,11 +33,14 @@ impl Kernel<1> for GeluTanh {
         let mut out = vec![0.0; x.len()];
         in_parts(&mut out, width, |first, out| {
             let x = &x[first * width..];
-            pulp::Arch::new().dispatch(|| {
-                for (y, x) in out.iter_mut().zip(x) {
-                    *y = x * gate(*x);
-                }
-            });
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (y, x) in out.iter_mut().zip(x) {
+                        *y = x * gate(*x);
+                    }
+                },
+            );
         });
         (tensor(out, &shape), kept)
     }
@@ -55,13 +58,16 @@ impl Kernel<1> for GeluTanh {
         let mut out = vec![0.0; x.len()];
         in_parts(&mut out, width, |first, out| {
             let [x, gradient] = [x, gradient].map(|x| &x[first * width..]);
-            pulp::Arch::new().dispatch(|| {
-                for ((to_x, x), g) in out.iter_mut().zip(x).zip(gradient) {
-                    let s = gate(*x);
-                    let slope = SCALE * (1.0 + 3.0 * CUBE * x * x);
-                    *to_x = g * (s + x * s * (1.0 - s) * slope);
-                }
-            });
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for ((to_x, x), g) in out.iter_mut().zip(x).zip(gradient) {
+                        let s = gate(*x);
+                        let slope = SCALE * (1.0 + 3.0 * CUBE * x * x);
+                        *to_x = g * (s + x * s * (1.0 - s) * slope);
+                    }
+                },
+            );
         });
         [Some(tensor(out, &shape))]
     }

@@ -65,11 +65,14 @@ impl Kernel<2> for RowNorm {
             let rows = x[first * width..].chunks_exact(width);
             for (x, y) in rows.zip(out.chunks_exact_mut(width)) {
                 let scale = self.scale(x);
-                pulp::Arch::new().dispatch(|| {
-                    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                        *y = x * scale * w;
-                    }
-                });
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+                            *y = x * scale * w;
+                        }
+                    },
+                );
             }
         });
         (tensor(out, &shape), kept)
@@ -95,14 +98,17 @@ impl Kernel<2> for RowNorm {
                 let arch = pulp::Arch::new();
                 let inner = arch.dispatch(TripleSum { a: x, b: g, c: Some(weight) });
                 let along = scale * scale * scale * inner / width as f32;
-                arch.dispatch(|| {
-                    for (((to_x, x), g), w) in to_x.iter_mut().zip(x).zip(g).zip(weight) {
-                        *to_x = scale * g * w - along * x;
-                    }
-                    for ((to_weight, x), g) in to_weight.iter_mut().zip(x).zip(g) {
-                        *to_weight += g * x * scale;
-                    }
-                });
+                arch.dispatch(
+                    #[inline(always)]
+                    || {
+                        for (((to_x, x), g), w) in to_x.iter_mut().zip(x).zip(g).zip(weight) {
+                            *to_x = scale * g * w - along * x;
+                        }
+                        for ((to_weight, x), g) in to_weight.iter_mut().zip(x).zip(g) {
+                            *to_weight += g * x * scale;
+                        }
+                    },
+                );
             }
             to_weight
         });

@@ -1,6 +1,7 @@
 //! Softmax of rows, its logarithm, and their gradients in a few passes over each row.
 
 use burn::backend::flex::FlexTensor;
+use pulp::{Simd, WithSimd};
 
 use super::node::{Kernel, exp, in_parts, sizes, tensor, values};
 
@@ -43,6 +44,99 @@ fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     sums.into_iter().sum::<f32>() + rest
 }
 
+/// Rows of x to their softmax.
+struct Probabilities<'a> {
+    width: usize,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Probabilities<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let rows = self.x.chunks_exact(self.width);
+        for (x, y) in rows.zip(self.out.chunks_exact_mut(self.width)) {
+            let most = largest(x);
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = exp(x - most);
+            }
+            let scale = 1.0 / sum(y, y, |y, _| y);
+            y.iter_mut().for_each(|y| *y *= scale);
+        }
+    }
+}
+
+/// `dx = p (g - sum(p g))`.
+struct ProbabilitiesBack<'a> {
+    width: usize,
+    probs: &'a [f32],
+    gradient: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for ProbabilitiesBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let rows = self.probs.chunks_exact(self.width).zip(self.gradient.chunks_exact(self.width));
+        for ((p, g), dx) in rows.zip(self.out.chunks_exact_mut(self.width)) {
+            let inner = sum(p, g, |p, g| p * g);
+            for ((dx, p), g) in dx.iter_mut().zip(p).zip(g) {
+                *dx = p * (g - inner);
+            }
+        }
+    }
+}
+
+/// Rows of x to the logarithm of their softmax.
+struct Logs<'a> {
+    width: usize,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Logs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let rows = self.x.chunks_exact(self.width);
+        for (x, y) in rows.zip(self.out.chunks_exact_mut(self.width)) {
+            let most = largest(x);
+            let normalizer = sum(x, x, |x, _| exp(x - most)).ln() + most;
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = x - normalizer;
+            }
+        }
+    }
+}
+
+/// `dx = g - p sum(g)`.
+struct LogsBack<'a> {
+    width: usize,
+    logs: &'a [f32],
+    gradient: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for LogsBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let rows = self.logs.chunks_exact(self.width).zip(self.gradient.chunks_exact(self.width));
+        for ((log, g), dx) in rows.zip(self.out.chunks_exact_mut(self.width)) {
+            let total = sum(g, g, |g, _| g);
+            for ((dx, log), g) in dx.iter_mut().zip(log).zip(g) {
+                *dx = g - exp(*log) * total;
+            }
+        }
+    }
+}
+
 impl Kernel<1> for Softmax {
     /// The output.
     type Kept = FlexTensor;
@@ -53,17 +147,8 @@ impl Kernel<1> for Softmax {
         let x = values(&x);
         let mut out = vec![0.0; x.len()];
         in_parts(&mut out, width, |first, out| {
-            let rows = x[first * width..].chunks_exact(width);
-            for (x, y) in rows.zip(out.chunks_exact_mut(width)) {
-                pulp::Arch::new().dispatch(|| {
-                    let most = largest(x);
-                    for (y, x) in y.iter_mut().zip(x) {
-                        *y = exp(x - most);
-                    }
-                    let scale = 1.0 / sum(y, y, |y, _| y);
-                    y.iter_mut().for_each(|y| *y *= scale);
-                });
-            }
+            let x = &x[first * width..][..out.len()];
+            pulp::Arch::new().dispatch(Probabilities { width, x, out });
         });
         let out = tensor(out, &shape);
         (out.clone(), out)
@@ -81,16 +166,8 @@ impl Kernel<1> for Softmax {
         let (shape, width) = sizes(&kept);
         let mut out = vec![0.0; probs.len()];
         in_parts(&mut out, width, |first, out| {
-            let [probs, gradient] =
-                [probs, gradient].map(|x| x[first * width..].chunks_exact(width));
-            for ((p, g), dx) in probs.zip(gradient).zip(out.chunks_exact_mut(width)) {
-                pulp::Arch::new().dispatch(|| {
-                    let inner = sum(p, g, |p, g| p * g);
-                    for ((dx, p), g) in dx.iter_mut().zip(p).zip(g) {
-                        *dx = p * (g - inner);
-                    }
-                });
-            }
+            let [probs, gradient] = [probs, gradient].map(|x| &x[first * width..][..out.len()]);
+            pulp::Arch::new().dispatch(ProbabilitiesBack { width, probs, gradient, out });
         });
         [Some(tensor(out, &shape))]
     }
@@ -106,16 +183,8 @@ impl Kernel<1> for LogSoftmax {
         let x = values(&x);
         let mut out = vec![0.0; x.len()];
         in_parts(&mut out, width, |first, out| {
-            let rows = x[first * width..].chunks_exact(width);
-            for (x, y) in rows.zip(out.chunks_exact_mut(width)) {
-                pulp::Arch::new().dispatch(|| {
-                    let most = largest(x);
-                    let normalizer = sum(x, x, |x, _| exp(x - most)).ln() + most;
-                    for (y, x) in y.iter_mut().zip(x) {
-                        *y = x - normalizer;
-                    }
-                });
-            }
+            let x = &x[first * width..][..out.len()];
+            pulp::Arch::new().dispatch(Logs { width, x, out });
         });
         let out = tensor(out, &shape);
         (out.clone(), out)
@@ -133,15 +202,8 @@ impl Kernel<1> for LogSoftmax {
         let (shape, width) = sizes(&kept);
         let mut out = vec![0.0; logs.len()];
         in_parts(&mut out, width, |first, out| {
-            let [logs, gradient] = [logs, gradient].map(|x| x[first * width..].chunks_exact(width));
-            for ((log, g), dx) in logs.zip(gradient).zip(out.chunks_exact_mut(width)) {
-                pulp::Arch::new().dispatch(|| {
-                    let total = sum(g, g, |g, _| g);
-                    for ((dx, log), g) in dx.iter_mut().zip(log).zip(g) {
-                        *dx = g - exp(*log) * total;
-                    }
-                });
-            }
+            let [logs, gradient] = [logs, gradient].map(|x| &x[first * width..][..out.len()]);
+            pulp::Arch::new().dispatch(LogsBack { width, logs, gradient, out });
         });
         [Some(tensor(out, &shape))]
     }

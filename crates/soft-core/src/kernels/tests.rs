@@ -78,6 +78,68 @@ fn a_matrix_that_lies_neither_way_is_multiplied_all_the_same() {
 }
 
 #[test]
+fn an_affine_map_is_its_formula_wherever_its_matrices_lie() {
+    for (rows, depth, width) in [(1, 3, 2), (8, 5, 7), (9, 1, 1), (37, 19, 33), (400, 200, 150)] {
+        let (x, b) = (leaf(1, [rows, depth]), leaf(3, [1, width]));
+        let formula = |[x, w, b]: [Tensor<2>; 3]| x.matmul(w) + b;
+        let kernel = |[x, w, b]: [Tensor<2>; 3]| affine(x, w, b);
+        assert_same([x.clone(), leaf(2, [depth, width]), b.clone()], kernel, formula);
+        // The layout of checkpoints, and a part of a wider matrix.
+        let view = Tensor::<2>::from_inner(leaf(2, [width, depth]).inner().transpose());
+        assert_same([x.clone(), view.require_grad(), b.clone()], kernel, formula);
+        let part = |w: Tensor<2>| w.narrow(1, 2, width);
+        let inputs = [x.clone(), leaf(2, [depth, width + 3]), b];
+        let kernel = |[x, w, b]: [Tensor<2>; 3]| affine(x, part(w), b);
+        assert_same(inputs, kernel, |[x, w, b]| x.matmul(part(w)) + b);
+        // From both sides, and with rows that lie backwards.
+        let turned = |x: Tensor<2>| x.flip([0]);
+        let inputs = [x, leaf(2, [depth, width])];
+        assert_same(inputs, |[x, w]| product(turned(x), w), |[x, w]| turned(x).matmul(w));
+    }
+    let nothing = Tensor::<2>::zeros([9, 0], &Device::flex());
+    let bias = float_tensor(vec![1.5, -2.0], [1, 2], &Device::flex(), DType::F32);
+    let found = affine(nothing, Tensor::zeros([0, 2], &Device::flex()), bias);
+    assert_eq!(host_values(found), [1.5, -2.0].repeat(9), "a sum over nothing is the bias");
+}
+
+#[test]
+fn entropy_of_rows_is_its_formula() {
+    for (rows, width) in [(1, 2), (3, 37), (90, 512)] {
+        let formula = |[x]: [Tensor<2>; 1]| -(x.clone().exp() * x).sum_dim(1);
+        let logs = log_softmax(leaf(5, [rows, width]) * 3.0, 1).inner();
+        let logs = Tensor::<2>::from_inner(logs).require_grad();
+        assert_same([logs], |[x]| entropy_rows(x), formula);
+    }
+    for dtype in [DType::F32, DType::F64] {
+        let logs = vec![0.5_f64.ln(), f64::NEG_INFINITY, 0.5_f64.ln()];
+        let device = Device::flex().autodiff();
+        let logs = float_tensor(logs, [1, 3], &device, dtype).require_grad();
+        let entropy = entropy_rows(logs.clone());
+        let grads = entropy.clone().backward();
+        let slopes = host_values(logs.grad(&grads).expect("a gradient"));
+        assert!((host_values(entropy)[0] - 2.0_f64.ln()).abs() < 1e-6);
+        let expected = -0.5 * (0.5_f64.ln() + 1.0);
+        assert!((slopes[0] - expected).abs() < 1e-6 && slopes[1] == 0.0, "{slopes:?}");
+    }
+}
+
+#[test]
+fn a_scaled_sum_is_its_formula() {
+    for (rows, width) in [(1, 8), (3, 37), (90, 512)] {
+        let scales = leaf(4, [rows, width]).inner();
+        let formula = |[x, y]: [Tensor<2>; 2]| match x.device().is_autodiff() {
+            true => x + y * Tensor::from_inner(scales.clone()),
+            false => x + y * scales.clone(),
+        };
+        let kernel = |[x, y]: [Tensor<2>; 2]| match x.device().is_autodiff() {
+            true => scaled_sum(x, y, Tensor::from_inner(scales.clone())),
+            false => scaled_sum(x, y, scales.clone()),
+        };
+        assert_same([leaf(1, [rows, width]), leaf(2, [rows, width])], kernel, formula);
+    }
+}
+
+#[test]
 fn rms_norm_is_its_formula() {
     for (rows, width) in [(1, 8), (3, 37), (90, 512)] {
         let composed = |[x, w]: [Tensor<2>; 2]| {
@@ -114,9 +176,17 @@ fn attention_over_few_slots_is_its_formula() {
         (1, 1, 1, 1, 2, 3, false),
         (2, 2, 2, 3, 5, 8, true),
         (3, 1, 2, 4, 4, 19, false),
+        // One, two, three and four vectors of slots or features, whole and not.
+        (2, 2, 1, 16, 16, 16, true),
+        (2, 1, 1, 5, 31, 40, true),
+        (1, 1, 3, 33, 48, 33, true),
+        (1, 2, 1, 50, 64, 32, true),
+        (1, 1, 1, 30, 30, 65, true),
+        (1, 1, 1, 2, 128, 16, false),
         (400, 2, 1, 9, 9, 16, true),
     ] {
         let heads = kv * group;
+        let scale = (depth as f64).powf(-0.5);
         let shape = [if drops { batch } else { 1 }, 1, seq, slots];
         let sees = |at: usize| (at % slots) <= (at / slots % seq) + slots - seq;
         let mask =
@@ -138,11 +208,11 @@ fn attention_over_few_slots_is_its_formula() {
             let (q, k, v) = (view(q), view(k), view(v));
             let mask = plain(&q, &mask);
             let mask = (slots != 2).then_some(&mask);
-            attention_over_few(&q, [&k, &v], mask, scales, 0.3).expect("there is a kernel")
+            attention_over_few(&q, [&k, &v], mask, scales, scale).expect("there is a kernel")
         };
         let composed = |[q, k, v]: [Tensor<4>; 3]| {
             let (q, k, v) = (view(q), view(k), view(v));
-            let q = (q * 0.3).reshape([batch, kv, group * seq, depth]);
+            let q = (q * scale).reshape([batch, kv, group * seq, depth]);
             let mut weights = softmax(q.matmul(k.swap_dims(2, 3)) + mask.clone(), 3);
             if drops {
                 weights = weights * scales.clone();
@@ -238,6 +308,15 @@ fn what_is_masked_has_no_weight_and_what_is_no_number_stays_none() {
     assert!(broken.iter().all(|x| x.is_nan()));
     let broken = host_values(gated_silu(row(&[f64::NAN, 1.0]), row(&[1.0, 1.0])));
     assert!(broken[0].is_nan() && broken[1].is_finite());
+    let device = Device::flex();
+    let one = |x: f64| float_tensor(vec![x, 1.0], [1, 1, 2, 1], &device, DType::F32);
+    let mask = float_tensor(vec![0.0, f64::NEG_INFINITY], [1, 1, 1, 2], &device, DType::F32);
+    for (query, expected) in [(1.0, false), (f64::NAN, true)] {
+        let query = one(query).narrow(2, 0, 1);
+        let found = attention_over_few(&query, [&one(2.0), &one(3.0)], Some(&mask), None, 1.0);
+        let found = host_values(found.expect("there is a kernel"))[0];
+        assert!(found == 3.0 || (expected && found.is_nan()), "{found}");
+    }
     let far = host_values(gated_silu(row(&[-1e4, 1e4]), row(&[1.0, 1.0])));
     assert_eq!(far, [0.0, 1e4]);
 }
