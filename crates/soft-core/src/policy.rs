@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::noise::normal;
 use crate::{
     Distribution, Error, NoiseKey, Place, SoftPipeline, float_tensor, gumbel_at, host_values,
-    log_softmax_rows,
+    int_tensor, log_softmax_rows,
 };
 
 /// How a thought is drawn from filtered probabilities.
@@ -190,6 +190,47 @@ impl Kept {
 }
 
 impl Draw {
+    /// Tokens that were drawn in another way, one a row, from these probabilities.
+    ///
+    /// # Panics
+    /// If there is not one token a row.
+    #[must_use]
+    pub fn of_tokens(tokens: &[u32], probs: &Distribution) -> Self {
+        assert_eq!(probs.batch(), tokens.len(), "one token a row");
+        let probs = probs.clone().detach();
+        let ids = int_tensor(tokens, [tokens.len(), 1], &probs.device());
+        Self { action: Action::Tokens(ids), kept: Kept::of(probs) }
+    }
+
+    /// Some rows of it, in this order.
+    ///
+    /// # Panics
+    /// If one of them is not there.
+    #[must_use]
+    pub fn rows(&self, rows: &[usize]) -> Self {
+        let ids: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let of = |device: &burn::tensor::Device| int_tensor(&ids, [ids.len()], device);
+        let floats = |x: &Tensor<2>| x.clone().select(0, of(&x.device()));
+        let ints = |x: &Tensor<2, Int>| x.clone().select(0, of(&x.device()));
+        let action = match &self.action {
+            Action::Tokens(tokens) => Action::Tokens(ints(tokens)),
+            Action::Scores { scores, temperature } => {
+                Action::Scores { scores: floats(scores), temperature: *temperature }
+            }
+            Action::Vectors { vectors, sigma } => {
+                Action::Vectors { vectors: floats(vectors), sigma: *sigma }
+            }
+        };
+        let kept = |kept: &Kept| Kept { ids: ints(&kept.ids), mask: floats(&kept.mask) };
+        Self { action, kept: self.kept.as_ref().map(kept) }
+    }
+
+    /// Whether each row is one token.
+    #[must_use]
+    pub fn is_token(&self) -> bool {
+        matches!(&self.action, Action::Tokens(tokens) if tokens.dims()[1] == 1)
+    }
+
     /// The log-probability (tokens) or log-density of each row under `scores`. The tokens kept
     /// stay those of the draw, and p is the softmax over them alone, then as now: under the scores
     /// of the draw itself a ratio is exactly 1.

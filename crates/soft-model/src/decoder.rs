@@ -1,9 +1,10 @@
 //! The decode loop: logits, distribution, next input, stop.
 
 use burn::tensor::Tensor;
-use soft_core::{Distribution, NoiseKey};
+use soft_core::{Distribution, NoiseKey, Policy};
 
 use crate::active::Cells;
+use crate::drawn::{DrawnStep, Use};
 use crate::gate::{Gate, Opening};
 use crate::generate::{GenerateOptions, Observe};
 use crate::geometry::Norms;
@@ -68,6 +69,10 @@ pub(crate) struct Decoder<'a> {
     samplers: [Option<Sampler<'a>>; 2],
     /// Last hidden state of each row, where thoughts feed it.
     hidden: Option<Tensor<2>>,
+    /// What draws thoughts, where draws are kept.
+    policy: Option<Policy>,
+    /// What the last step drew.
+    drawn: Option<DrawnStep>,
 }
 
 impl<'a> Decoder<'a> {
@@ -100,7 +105,18 @@ impl<'a> Decoder<'a> {
             rows: rows.collect(),
             samplers: [Some(Sampler::new(&options.thoughts.pipeline)), answer.map(Sampler::new)],
             hidden: None,
+            policy: None,
+            drawn: None,
         }
+    }
+
+    /// Keeps draws from now on, those of soft thoughts by a policy.
+    pub(crate) fn draw_by(&mut self, policy: Policy) {
+        self.policy = Some(policy);
+    }
+
+    pub(crate) fn take_drawn(&mut self) -> Option<DrawnStep> {
+        self.drawn.take()
     }
 
     pub(crate) fn into_generations(self) -> Vec<Generation> {
@@ -161,12 +177,34 @@ impl<'a> Decoder<'a> {
         let stops = vec![false; modes.len()];
         let tokens = vec![0; modes.len()];
         let mut choice = Choice { thinks, in_thoughts, modes, tokens, events, stops };
-        let proposals = self.propose(&logits, &keys, &blends, &mut choice);
+        let mut proposals = self.propose(&logits, &keys, &blends, &mut choice);
+        let draws = self.policy.map(|policy| {
+            let soft = choice.modes.contains(&Mode::Soft);
+            let [thoughts, tokens] = &mut proposals;
+            let thoughts = thoughts.as_mut().map(|proposal| match soft {
+                true => proposal.redraw(policy, &self.embedding, &keys),
+                false => proposal.tokens(),
+            });
+            [thoughts, tokens.as_ref().map(Proposal::tokens)]
+        });
         for row in 0..choice.tokens.len() {
             let proposal = proposals[place(choice.in_thoughts[row])].as_ref();
             choice.tokens[row] = proposal.map_or(0, |proposal| proposal.chosen[row]);
         }
+        let running: Vec<bool> = self.rows.iter().map(|row| row.stop.is_none()).collect();
         self.settle(&logits, step, &openings, &mut choice);
+        self.drawn = draws.map(|draws| {
+            let used = |row: usize| match choice.events[row] {
+                _ if !running[row] => Use::Over,
+                Some(Event::ForcedTag) => Use::Forced(choice.tokens[row]),
+                Some(Event::OpenTag | Event::CloseTag) => {
+                    Use::Tag { thought: choice.in_thoughts[row], token: choice.tokens[row] }
+                }
+                _ if choice.in_thoughts[row] => Use::Thought,
+                _ => Use::Token,
+            };
+            DrawnStep { draws, uses: (0..running.len()).map(used).collect() }
+        });
         self.count(&proposals, &choice);
         let records = self.options.record && self.recorded() > 0;
         let believed = records.then(|| self.believe(&logits, &proposals));

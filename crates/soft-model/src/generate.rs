@@ -1,11 +1,12 @@
 //! Generation: what it takes and gives; [`crate::decoder`] is its loop.
 
-use soft_core::SoftPipeline;
+use soft_core::{Policy, SoftPipeline};
 
 use crate::decoder::Decoder;
+use crate::drawn::Drawn;
 use crate::gate::Gate;
 use crate::record::{Generation, Mode, SoftInput, StepRecord};
-use crate::thinking::{Manner, Span, Thinking};
+use crate::thinking::{Feedback, Manner, Span, Thinking};
 use crate::{Error, Transformer};
 
 /// How a row's thoughts are fed at a decode step: a function of (row, decode step).
@@ -108,6 +109,64 @@ pub fn generate_after(
         logits = decoder.feed(next);
     }
     Ok(decoder.into_generations())
+}
+
+/// As [`generate`], where `policy` draws the thoughts of rows that think softly and everything that
+/// was drawn is kept, of hard rows the tokens. Filters and temperatures are those of the options.
+///
+/// # Errors
+/// Those of [`generate`], and thoughts that feed hidden states, or are penalized or gated: what they
+/// feed is no draw of the policy.
+pub fn draw(
+    model: &Transformer,
+    prompts: &[Vec<u32>],
+    mode: Mode,
+    policy: Policy,
+    options: &GenerateOptions,
+) -> Result<(Vec<Generation>, Drawn), Error> {
+    check_prompts(model, prompts, &vec![Vec::new(); prompts.len()])?;
+    check_tags(model, options)?;
+    check_drawn(policy, options)?;
+    let mut decoder = Decoder::new(model, prompts, &vec![Vec::new(); prompts.len()], options);
+    decoder.draw_by(policy);
+    let mut logits = decoder.prefill(prompts, &vec![Vec::new(); prompts.len()]);
+    let modes = vec![mode; prompts.len()];
+    let mut steps = Vec::new();
+    for step in 0..options.max_new {
+        let next = decoder.choose(logits, step, &modes, &mut |_, _, _| {});
+        steps.extend(decoder.take_drawn());
+        if decoder.finished(step) {
+            break;
+        }
+        logits = decoder.feed(next);
+    }
+    let answer = options.thinking.as_ref().map_or(&options.thoughts, |thinking| &thinking.answer);
+    let temperatures =
+        [&options.thoughts, answer].map(|manner| manner.pipeline.config().temperature);
+    let drawn = Drawn { prompts: prompts.to_vec(), steps, temperatures };
+    Ok((decoder.into_generations(), drawn))
+}
+
+fn check_drawn(policy: Policy, options: &GenerateOptions) -> Result<(), Error> {
+    policy.check().map_err(|error| Error::Settings(error.to_string()))?;
+    let gated = options.thinking.as_ref().is_some_and(|t| !matches!(t.gate, Gate::Open));
+    let manners = std::iter::once(&options.thoughts)
+        .chain(options.thinking.as_ref().map(|thinking| &thinking.answer));
+    let what = if options.thoughts.feedback == Feedback::Hidden {
+        "thoughts feed hidden states"
+    } else if gated {
+        "thoughts are gated"
+    } else if manners.clone().any(|manner| manner.repetition_penalty != 1.0) {
+        "repetitions are penalized"
+    } else if manners.clone().any(|manner| manner.cold_stop.is_some()) {
+        "there is a cold stop"
+    } else if manners.clone().any(|manner| manner.pipeline.config().temperature == 0.0) {
+        "the temperature is 0"
+    } else {
+        return Ok(());
+    };
+    let report = format!("{what}: what is fed is no draw of a policy; expected this to be off");
+    Err(Error::Settings(report))
 }
 
 pub(crate) fn check_prompts(

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Bool, Tensor, TensorData};
 use soft_core::{
-    Distribution, Feed, Noise, NoiseKey, PipelineConfig, SoftPipeline, SoftToken, host_values,
+    Distribution, Draw, Feed, Noise, NoiseKey, PipelineConfig, Policy, SoftPipeline, SoftToken,
+    host_values,
 };
 
 use crate::gate::EntropyOf;
@@ -162,6 +163,32 @@ impl<'a> Sampler<'a> {
 }
 
 impl Proposal {
+    /// Thoughts drawn by a policy, in the place of what the pipeline feeds. A token that is drawn
+    /// stands for it, else the heaviest that is fed.
+    pub(crate) fn redraw(
+        &mut self,
+        policy: Policy,
+        embedding: &Tensor<2>,
+        keys: &[NoiseKey],
+    ) -> Draw {
+        let draw = policy.sample(&self.token.probs, embedding, keys);
+        if let Some(fed) = draw.fed(embedding) {
+            self.token.fed = fed;
+        }
+        self.mixture = Some(draw.embed(embedding));
+        let heaviest = self.token.fed.to_rows(1);
+        for (row, entries) in heaviest.iter().enumerate() {
+            let (id, weight) = entries.first().copied().unwrap_or((0, 0.0));
+            (self.chosen[row], self.weight[row]) = (id, weight);
+        }
+        draw
+    }
+
+    /// The chosen tokens as draws.
+    pub(crate) fn tokens(&self) -> Draw {
+        Draw::of_tokens(&self.chosen, &self.token.probs)
+    }
+
     /// What each row feeds where it is soft, exactly.
     pub(crate) fn inputs(&self) -> Vec<SoftInput> {
         SoftInput::rows(&self.token.fed)

@@ -1,0 +1,119 @@
+use burn::tensor::{DType, Device};
+use soft_core::{Action, Policy, SoftPipeline};
+
+use super::*;
+use crate::config::Family;
+use crate::config::tests::config;
+use crate::gate::Gate;
+use crate::generate::{GenerateOptions, draw};
+use crate::record::Mode;
+use crate::thinking::{Manner, Span, Thinking};
+
+const POLICIES: [Policy; 4] = [
+    Policy::Token,
+    Policy::Samples { count: 3 },
+    Policy::Gumbel { temperature: 0.7 },
+    Policy::Gaussian { sigma: 0.4 },
+];
+
+fn model(device: &Device) -> Transformer {
+    Transformer::from_seed(&config(Family::Llama), 3, device, DType::F64)
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    vec![vec![1, 2, 3, 4], vec![5], vec![6, 7], vec![1, 2, 3, 4]]
+}
+
+fn thinking(span: Span) -> GenerateOptions {
+    let manner = |mode| Manner::new(SoftPipeline::default(), mode);
+    GenerateOptions {
+        thoughts: manner(Mode::Soft),
+        thinking: Some(Thinking { span, gate: Gate::Open, answer: manner(Mode::Hard) }),
+        max_new: 6,
+        eos_ids: vec![3],
+        seed: 11,
+        ..GenerateOptions::default()
+    }
+}
+
+/// What is scored in one pass is what was drawn step by step: the log-probability of each draw
+/// under the logits of a generation that goes on from its own inputs.
+#[test]
+fn one_pass_scores_what_was_drawn_step_by_step() {
+    let model = model(&Device::flex());
+    let tags = Span::Tags { open: vec![], close: vec![2, 9] };
+    for (policy, span) in POLICIES.into_iter().flat_map(|policy| {
+        [Span::First(3), tags.clone(), Span::Everywhere].map(|span| (policy, span))
+    }) {
+        let mut options = thinking(span);
+        options.keep_inputs = !matches!(policy, Policy::Gaussian { .. });
+        let (rows, drawn) =
+            draw(&model, &prompts(), Mode::Soft, policy, &options).expect("valid settings");
+        let found = drawn.log_probs(&model);
+        let embedding = model.embedding();
+        let mut scored = 0;
+        for (row, generation) in rows.iter().enumerate() {
+            let steps = generation.token_ids.len();
+            for (step, drawn_step) in drawn.steps.iter().enumerate() {
+                let used = drawn_step.uses[row];
+                assert_eq!(used == Use::Over, step >= steps, "{policy:?}, row {row}, step {step}");
+                let Some(place) = used.draw() else {
+                    assert_eq!(found[step][row], 0.0);
+                    continue;
+                };
+                // The row alone, from what was fed to it.
+                let one = drawn.clone().row(row);
+                let alone = one.log_probs(&model);
+                assert!((alone[step][0] - found[step][row]).abs() < 1e-9);
+                if options.keep_inputs {
+                    let inputs = &generation.inputs[..step];
+                    let logits = crate::replay(&model, &drawn.prompts[row], inputs);
+                    let last = logits.dims()[0] - 1;
+                    let logits = logits.narrow(0, last, 1).repeat_dim(0, drawn.batch());
+                    let expected = drawn_step.draws[place].as_ref().expect("a draw");
+                    let expected = host_values(expected.log_prob(logits, &embedding))[row];
+                    assert!((expected - found[step][row]).abs() < 1e-9, "{policy:?}");
+                    scored += 1;
+                }
+            }
+        }
+        assert!(scored > 8 || !options.keep_inputs, "{scored}");
+    }
+}
+
+#[test]
+fn hard_rows_draw_tokens_alone() {
+    let model = model(&Device::flex());
+    let options = thinking(Span::First(3));
+    let (rows, drawn) =
+        draw(&model, &prompts(), Mode::Hard, Policy::Gumbel { temperature: 1.0 }, &options)
+            .expect("valid settings");
+    for (step, drawn_step) in drawn.steps.iter().enumerate() {
+        for (row, used) in drawn_step.uses.iter().enumerate() {
+            let Some(place) = used.draw() else { continue };
+            let draw = drawn_step.draws[place].as_ref().expect("a draw");
+            let Action::Tokens(tokens) = &draw.action else { panic!("tokens") };
+            let ids: Vec<i64> = tokens.to_data().iter::<i64>().collect();
+            assert_eq!(ids[row] as u32, rows[row].token_ids[step]);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_draw_is_refused() {
+    let model = model(&Device::flex());
+    let refused = |options: &GenerateOptions, part: &str| {
+        let error = draw(&model, &prompts(), Mode::Soft, Policy::Token, options);
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    let mut options = thinking(Span::First(2));
+    options.thoughts.repetition_penalty = 1.1;
+    refused(&options, "penalized");
+    let mut options = thinking(Span::First(2));
+    options.thoughts.feedback = crate::Feedback::Hidden;
+    refused(&options, "hidden");
+    let policy = Policy::Samples { count: 0 };
+    let error = draw(&model, &prompts(), Mode::Soft, policy, &thinking(Span::First(2)));
+    assert!(error.expect_err("refused").to_string().contains("count"));
+}
