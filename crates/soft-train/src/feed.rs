@@ -155,7 +155,8 @@ impl StepFeed {
             step: step as u64,
             ..self.context.clone()
         };
-        let micro = |batch| MicroBatch { batch, totals, context: context.clone() };
+        let micro =
+            |batch| MicroBatch { batch, totals, context: context.clone(), experience: None };
         batches.into_iter().map(micro).collect()
     }
 }

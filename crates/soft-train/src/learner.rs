@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::config::Precision;
 use crate::not_finite::NotFinite;
 use crate::objective::{BatchLoss, Normalize, Objective, StepTotals};
+use crate::rl::{self, Experience, PolicyLoss};
 use crate::rollout::{Rollout, StepContext};
 
 /// One micro-batch and everything its step shares.
@@ -25,6 +26,18 @@ pub(crate) struct MicroBatch {
     pub(crate) totals: StepTotals,
     /// Guidance, seed and step.
     pub(crate) context: StepContext,
+    /// What was drawn, where rewards stand in the place of the truth: then the rest is not used.
+    pub(crate) experience: Option<(Arc<Experience>, PolicyLoss)>,
+}
+
+impl MicroBatch {
+    /// What was drawn.
+    pub(crate) fn drawn(experience: Arc<Experience>, loss: PolicyLoss) -> Self {
+        let batch = Batch::new(Vec::new());
+        let totals = StepTotals::of(&[]);
+        let context = StepContext::default();
+        Self { batch, totals, context, experience: Some((experience, loss)) }
+    }
 }
 
 /// What a micro-batch contributes to the metrics of its step.
@@ -78,6 +91,22 @@ pub(crate) mod metric_name {
     pub(crate) const LEARNING_RATE: &str = "Learning rate";
     /// Perplexity of plain text that is not trained on.
     pub(crate) const TEXT_PERPLEXITY: &str = "Text perplexity";
+    /// Mean reward of what was drawn.
+    pub(crate) const REWARD: &str = "Reward";
+    /// Mean over the groups of the standard deviation of their rewards.
+    pub(crate) const REWARD_STD: &str = "Reward spread";
+    /// Share of the groups whose rewards do not differ.
+    pub(crate) const SILENT: &str = "Groups without signal";
+    /// Share of the draws whose ratio is held from under.
+    pub(crate) const CLIP_LOW: &str = "Clipped low";
+    /// Share of the draws whose ratio is held from above.
+    pub(crate) const CLIP_HIGH: &str = "Clipped high";
+    /// Mean of `log pi_old - log pi`.
+    pub(crate) const KL_OLD: &str = "KL of the step";
+    /// Least ratio of a draw.
+    pub(crate) const RATIO_MIN: &str = "Least ratio";
+    /// Largest ratio of a draw.
+    pub(crate) const RATIO_MAX: &str = "Largest ratio";
     /// Share of validation problems answered right.
     pub(crate) const ACCURACY: &str = "Accuracy";
     /// KL of the true belief from that of the thoughts, of tasks that know it.
@@ -178,6 +207,19 @@ impl TrainStep for SoftLearner {
     type Output = StepItem;
 
     fn step(&self, mut item: MicroBatch) -> TrainOutput<StepItem> {
+        if let Some((experience, loss)) = &item.experience {
+            let update = rl::differentiate(&self.model, experience, loss);
+            let values = vec![
+                (metric_name::LOSS, update.loss),
+                (metric_name::ENTROPY, update.entropy),
+                (metric_name::CLIP_LOW, update.clipped[0]),
+                (metric_name::CLIP_HIGH, update.clipped[1]),
+                (metric_name::KL_OLD, update.kl),
+                (metric_name::RATIO_MIN, update.ratio[0]),
+                (metric_name::RATIO_MAX, update.ratio[1]),
+            ];
+            return TrainOutput { grads: update.gradients, item: StepItem { values } };
+        }
         if let Some(filters) = &self.filters {
             item.context.pipeline = item.context.pipeline.with_learnable(filters.clone());
         }

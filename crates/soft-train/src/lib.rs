@@ -30,6 +30,8 @@ mod renderer;
 pub mod report;
 pub mod reproduce;
 pub mod results;
+mod rewards;
+pub mod rl;
 pub mod rollout;
 pub mod run;
 pub mod run_dir;

@@ -1,5 +1,6 @@
 //! The training loop, as a strategy of Burn's `SupervisedTraining`.
 
+mod drawn;
 mod report;
 mod watch;
 
@@ -24,12 +25,14 @@ use crate::dashboard::{self, Activity, News};
 use crate::error::Error;
 use crate::feed::StepFeed;
 use crate::learned;
-use crate::learner::{SoftLearner, StepItem, metric_name};
+use crate::learner::{MicroBatch, SoftLearner, StepItem, metric_name};
 use crate::not_finite::{self, NotFinite};
 use crate::pace::Pace;
 use crate::renderer::say;
+use crate::rl::Drawing;
 use crate::run_dir::{EventFile, JsonlWriter};
 use crate::stopwatch::Stopwatch;
+use drawn::Drawn;
 use report::{StepFigures, in_words};
 use watch::BrokenStep;
 
@@ -71,6 +74,8 @@ pub(crate) struct HeldOut {
 /// What a run of the loop needs besides the model.
 pub(crate) struct Job {
     pub(crate) feed: StepFeed,
+    /// What is drawn and rewarded, where rewards stand in the place of the truth.
+    pub(crate) drawing: Option<Drawing>,
     /// What was done before: not zero when a run is resumed.
     pub(crate) before: Done,
     pub(crate) steps: usize,
@@ -195,6 +200,7 @@ impl Steps<'_> {
             let stopwatch = Stopwatch::start();
             let figures = match self.should_stop() {
                 true => None,
+                false if self.job.drawing.is_some() => self.reward_step(learner, step)?,
                 false => self.step(learner, step)?,
             };
             let Some(figures) = figures else {
@@ -385,6 +391,66 @@ impl Steps<'_> {
             reduced.accumulate(&model, output.grads);
             add(&mut sums, output.item);
         }
+        drop(model);
+        let counts = [num_tokens, num_scored];
+        Ok(Some(self.update(learner, step, reduced.grads(), sums, counts, true)))
+    }
+
+    /// Draws, rewards, and the updates on what was drawn. None where the run was asked to stop
+    /// before all was drawn.
+    fn reward_step(
+        &mut self,
+        learner: &mut Learner<SoftLearner>,
+        step: usize,
+    ) -> Result<Option<StepFigures>, Error> {
+        let problems = self.job.feed.rows(step);
+        let Some(drawing) = &self.job.drawing else { return Ok(None) };
+        let model = learner.model().valid();
+        let mut drawn = Drawn::default();
+        for problems in problems {
+            if self.should_stop() {
+                return Ok(None);
+            }
+            drawn.extend(drawing.draw(&model.model, &problems, step, drawn.rows())?);
+        }
+        drop(model);
+        let loss = drawn.loss(&drawing.rl);
+        let updates = drawing.rl.updates;
+        let mut last = None;
+        for update in 0..updates {
+            let mut reduced = GradientsAccumulator::new();
+            let mut sums = StepItem::default();
+            let model = learner.model();
+            for experience in &drawn.experiences {
+                let output = learner.train_step(MicroBatch::drawn(experience.clone(), loss));
+                reduced.accumulate(&model, output.grads);
+                drawn::add(&mut sums, output.item);
+            }
+            drop(model);
+            sums.values.extend(drawn.figures());
+            let (first, counts) = (update == 0, drawn.counts());
+            let figures = self.update(learner, step, reduced.grads(), sums, counts, first);
+            let broken = figures.not_finite.is_some();
+            last = Some(figures);
+            if broken {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    /// One update of the optimizer, and what there is to tell of it. The learning rate moves once
+    /// a step.
+    fn update(
+        &mut self,
+        learner: &mut Learner<SoftLearner>,
+        step: usize,
+        mut gradients: GradientsParams,
+        mut sums: StepItem,
+        [num_tokens, num_scored]: [u64; 2],
+        moves_rate: bool,
+    ) -> StepFigures {
+        let model = learner.model();
         let located = sums.values.iter().any(|(name, n)| *name == metric_name::LOCATED && *n > 0.0);
         let token_norms = located.then(|| embedding_norms(&model.model));
         let faults = &self.job.watch.faults;
@@ -392,7 +458,6 @@ impl Steps<'_> {
             let loss = sums.values.iter_mut().find(|value| value.0 == metric_name::LOSS);
             loss.into_iter().for_each(|loss| loss.1 = f64::NAN);
         }
-        let mut gradients = reduced.grads();
         if faults.infinite_gradients.contains(&(step + 1)) {
             not_finite::spoil(&model, &mut gradients);
         }
@@ -403,7 +468,9 @@ impl Steps<'_> {
         let setup = model.setup.clone();
         // The learner must hold the only handle of each parameter, or the update copies it.
         drop(model);
-        learner.lr_step();
+        if moves_rate {
+            learner.lr_step();
+        }
         learner.optimizer_step(gradients);
         let (grad_norm, not_finite) = {
             let mut exchange = setup.exchange();
@@ -414,7 +481,7 @@ impl Steps<'_> {
         }
         let learning_rate = learner.lr_current().base();
         let learned = learner.model().filters.as_ref().map(LearnableFilters::values);
-        Ok(Some(StepFigures {
+        StepFigures {
             item: sums,
             num_tokens,
             num_scored,
@@ -423,7 +490,7 @@ impl Steps<'_> {
             token_norms,
             learned: learned.unwrap_or_default(),
             not_finite,
-        }))
+        }
     }
 }
 

@@ -32,6 +32,10 @@ macro_rules! choice {
     };
 }
 
+mod rl;
+
+pub use rl::{RlAlgorithm, RlLoss, RlPolicy};
+
 choice! {
     /// Architecture of a model that is built from a configuration.
     ModelFamily {

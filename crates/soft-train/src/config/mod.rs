@@ -32,7 +32,8 @@ pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
     GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, MemoryCheck,
     Mode, ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset,
-    RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TooLong, TrainOn,
+    RlAlgorithm, RlLoss, RlPolicy, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind,
+    Stage, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};
@@ -42,8 +43,8 @@ pub use origin::Origin;
 pub use rollout_plan::RolloutPlan;
 pub use sections::{
     Adapter, Config, Curriculum, Data, EarlyStop, Estimator, Eval, Gate, Generate, Guard, Guidance,
-    Learnable, Log, LowRank, Model, Objective, Prefix, Prompt, Rollout, Run, Save, Search, Soft,
-    Task, Think, Train,
+    Learnable, Log, LowRank, Model, Objective, Prefix, Prompt, Rl, Rollout, Run, Save, Search,
+    Soft, Task, Think, Train,
 };
 pub(crate) use validate::adds;
 

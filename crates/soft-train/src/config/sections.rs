@@ -20,6 +20,7 @@ mod decoding;
 mod evaluation;
 mod guard;
 mod learnable;
+mod rl;
 
 pub use adapter::Adapter;
 pub use curriculum::Curriculum;
@@ -27,6 +28,7 @@ pub use decoding::{Gate, Generate, Search, Soft, Think};
 pub use evaluation::Eval;
 pub use guard::{EarlyStop, Guard};
 pub use learnable::Learnable;
+pub use rl::Rl;
 
 /// A whole run: model, data, soft decoding, rollout, objective and optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +82,8 @@ pub struct Config {
     pub guidance: Guidance,
     /// The loss: terms and divisor.
     pub objective: Objective,
+    /// Rewards in the place of the truth.
+    pub rl: Rl,
     /// Length of training, batch, optimizer.
     pub train: Train,
     /// Evaluation during and after training.
@@ -113,6 +117,7 @@ impl Default for Config {
             learnable: Learnable::default(),
             guidance: Guidance::default(),
             objective: Objective::default(),
+            rl: Rl::default(),
             train: Train::default(),
             eval: Eval::default(),
         }

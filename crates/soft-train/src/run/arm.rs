@@ -34,6 +34,8 @@ use crate::metric::ScalarMetric;
 use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Relay, say};
 use crate::results::{ArmResult, Ending};
+use crate::rewards;
+use crate::rl::Drawing;
 use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
 use crate::run_dir::{BEFORE, EventFile, NONFINITE, RunDir};
 use crate::strategy::{Done, Evaluate, HeldOut, Job, Sample, SoftStrategy, Watch, early_end};
@@ -218,6 +220,9 @@ impl Training<'_> {
         for (_, name) in shown.into_iter().filter(|(learned, _)| *learned) {
             training = training.metric_train_numeric(ScalarMetric::new(name));
         }
+        for name in rewards::NAMES.into_iter().filter(|_| self.config.rl.is_on()) {
+            training = training.metric_train_numeric(ScalarMetric::new(name.0));
+        }
         let held_out = match self.problem {
             Problem::Task(_) => metric_name::ACCURACY,
             Problem::Examples { .. } => metric_name::CROSS_ENTROPY,
@@ -278,6 +283,7 @@ impl Training<'_> {
             sample,
             has_answers: stages.iter().flatten().any(|example| example.answer_from.is_some()),
             feed: StepFeed::new(config, stages, self.plan()?)?,
+            drawing: self.drawing(),
             entropy_beta: config.objective.entropy_over(config.train.steps),
             before,
             steps: config.train.steps,
@@ -300,6 +306,14 @@ impl Training<'_> {
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
         })
+    }
+
+    /// What is drawn and rewarded, where rewards stand in the place of the truth.
+    fn drawing(&self) -> Option<Drawing> {
+        let Problem::Task(task) = self.problem else { return None };
+        let rl = self.config.rl.clone();
+        let (task, seed) = (Shared::new((**task).clone()), self.config.run.seed);
+        rl.is_on().then_some(Drawing { task, arm: self.arm, rl, seed })
     }
 
     /// What ends the training before its last step.

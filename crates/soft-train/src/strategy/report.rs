@@ -14,6 +14,7 @@ use crate::learner::{StepItem, metric_name};
 use crate::not_finite::NotFinite;
 use crate::pace;
 use crate::renderer::say;
+use crate::rewards;
 use crate::stopwatch::Took;
 
 /// Figures of one optimizer step.
@@ -93,6 +94,9 @@ impl Steps<'_> {
         learned::record(&mut line, &figures.learned, learned::gap(&figures.item));
         if job.watch.guard.on_nan == OnNan::Skip {
             line["skipped"] = done.course.skipped.into();
+        }
+        for (name, key) in rewards::NAMES.into_iter().filter(|_| job.drawing.is_some()) {
+            line[key] = value(name).into();
         }
         if job.has_answers {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();

@@ -1,0 +1,15 @@
+//! What is recorded of a step that was rewarded.
+
+use crate::learner::metric_name;
+
+/// Names on the dashboard, and keys in `metrics.jsonl`: those of TRL where it has them.
+pub(crate) const NAMES: [(&str, &str); 8] = [
+    (metric_name::REWARD, "reward"),
+    (metric_name::REWARD_STD, "reward_std"),
+    (metric_name::SILENT, "frac_reward_zero_std"),
+    (metric_name::CLIP_LOW, "clip_ratio/low_mean"),
+    (metric_name::CLIP_HIGH, "clip_ratio/high_mean"),
+    (metric_name::KL_OLD, "kl_old"),
+    (metric_name::RATIO_MIN, "ratio/min"),
+    (metric_name::RATIO_MAX, "ratio/max"),
+];
