@@ -13,3 +13,17 @@ pub(crate) const NAMES: [(&str, &str); 8] = [
     (metric_name::RATIO_MIN, "ratio/min"),
     (metric_name::RATIO_MAX, "ratio/max"),
 ];
+
+/// How a step went, from its figures.
+pub(crate) fn in_words(value: &dyn Fn(&str) -> f64) -> String {
+    format!(
+        "reward {:.3} | groups without signal {:.0} % | entropy {:.3} | ratio {:.3} to {:.3} | \
+         clipped {:.1} %",
+        value(metric_name::REWARD),
+        100.0 * value(metric_name::SILENT),
+        value(metric_name::ENTROPY),
+        value(metric_name::RATIO_MIN),
+        value(metric_name::RATIO_MAX),
+        100.0 * (value(metric_name::CLIP_LOW) + value(metric_name::CLIP_HIGH)),
+    )
+}

@@ -4,6 +4,7 @@ mod guard;
 mod laws;
 mod learnable;
 mod messages;
+mod rl;
 mod thoughts;
 
 use super::{Config, ConfigError, Loader, Resolved};

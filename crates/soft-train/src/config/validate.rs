@@ -20,6 +20,7 @@ mod curriculum;
 mod full_width;
 mod guard;
 mod learnable;
+mod rl;
 mod task;
 
 pub(crate) use adapter::adds;
@@ -55,6 +56,7 @@ pub(crate) fn contradictions(config: &Config, broken: &[String], place: Place<'_
     found.extend(arms(config, place));
     found.extend(full_width::contradictions(config, place));
     found.extend(guard::contradictions(config, place));
+    found.extend(rl::contradictions(config, place));
     found.retain(|(keys, _)| !keys.iter().any(|key| broken.iter().any(|b| b == key)));
     found.into_iter().map(|(_, problem)| problem).collect()
 }

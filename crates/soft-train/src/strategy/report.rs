@@ -72,14 +72,16 @@ impl Steps<'_> {
         let mut line = json!({
             "step": done.steps,
             "loss": value(metric_name::LOSS),
-            "cross_entropy": value(metric_name::CROSS_ENTROPY),
             "entropy": value(metric_name::ENTROPY),
-            "entropy_beta": job.entropy_beta.at(done.steps - 1),
-            "guidance": guidance,
             "grad_norm": figures.grad_norm,
             "learning_rate": learning_rate,
             "num_tokens": done.tokens,
         });
+        if job.drawing.is_none() {
+            line["cross_entropy"] = value(metric_name::CROSS_ENTROPY).into();
+            line["entropy_beta"] = job.entropy_beta.at(done.steps - 1).into();
+            line["guidance"] = guidance.into();
+        }
         if job.feed.clamps(done.steps - 1) {
             line["guidance/clamped"] = value(metric_name::CLAMPED).into();
         }
@@ -132,13 +134,18 @@ impl Steps<'_> {
             let skipped = done.course.skipped;
             say(format_args!("{at} | skipped: not finite, see nonfinite.jsonl ({skipped} so far)"));
         } else if prints && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
+            let course = match job.drawing {
+                Some(_) => rewards::in_words(&|name| figures.value(name)),
+                None => format!(
+                    "loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance {guidance:.2}",
+                    value(metric_name::LOSS),
+                    value(metric_name::CROSS_ENTROPY),
+                    value(metric_name::ENTROPY),
+                ),
+            };
             say(format_args!(
-                "{at} | loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance \
-                 {guidance:.2} | grad norm {:.2} | lr {learning_rate:.2e}{} | {:.1} ms | {:.0} \
+                "{at} | {course} | grad norm {:.2} | lr {learning_rate:.2e}{} | {:.1} ms | {:.0} \
                  tok/s | {}, {} left",
-                value(metric_name::LOSS),
-                value(metric_name::CROSS_ENTROPY),
-                value(metric_name::ENTROPY),
                 figures.grad_norm,
                 learned::in_words(&figures.learned),
                 took.seconds * 1e3,
