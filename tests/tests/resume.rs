@@ -67,8 +67,9 @@ fn a_rewarded_training_records_what_its_draws_were_worth() {
         let number = |key: &str| line[key].as_f64().expect("a number");
         assert!((0.0..=1.0).contains(&number("reward")));
         assert!((0.0..=1.0).contains(&number("frac_reward_zero_std")));
-        assert!((number("ratio/min") - 1.0).abs() < 1e-5, "{line}");
-        assert!((number("ratio/max") - 1.0).abs() < 1e-5, "{line}");
+        // In f32 a density over many tokens is a sum whose last digits depend on its order.
+        assert!((number("ratio/min") - 1.0).abs() < 1e-4, "{line}");
+        assert!((number("ratio/max") - 1.0).abs() < 1e-4, "{line}");
         assert!(line.get("guidance").is_none(), "no truth is fed");
     }
     assert_eq!(lines.len(), 3);
