@@ -239,6 +239,7 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
             "mnns-hard",
             "mnns-learned",
             "mnns-no-thought",
+            "mnns-rewards",
             "mnns-soft",
             "multiplication-2x2",
             "prosqa-small",
