@@ -203,7 +203,8 @@ impl<'a> Decoder<'a> {
                 _ if choice.in_thoughts[row] => Use::Thought,
                 _ => Use::Token,
             };
-            DrawnStep { draws, uses: (0..running.len()).map(used).collect() }
+            let soft = choice.modes.contains(&Mode::Soft);
+            DrawnStep { draws, uses: (0..running.len()).map(used).collect(), soft }
         });
         self.count(&proposals, &choice);
         let records = self.options.record && self.recorded() > 0;

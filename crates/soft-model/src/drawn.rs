@@ -24,6 +24,8 @@ pub struct DrawnStep {
     pub draws: [Option<Draw>; 2],
     /// What of it each row uses.
     pub uses: Vec<Use>,
+    /// Whether thoughts are fed as soft inputs, which is what additions may act on.
+    pub soft: bool,
 }
 
 /// Where what a row feeds comes from.
@@ -107,6 +109,7 @@ impl Drawn {
         let step = |step: &DrawnStep| DrawnStep {
             draws: step.draws.each_ref().map(|draw| draw.as_ref().map(|draw| draw.rows(rows))),
             uses: rows.iter().map(|&row| step.uses[row]).collect(),
+            soft: step.soft,
         };
         let is_over = |step: &DrawnStep| step.uses.iter().all(|used| *used == Use::Over);
         Self {
@@ -166,8 +169,9 @@ impl Drawn {
         let (batch, steps) = (self.batch(), self.steps.len());
         let fed = |row: usize| {
             let uses = self.steps.iter().map(move |step| step.uses[row]);
-            // What the last step draws is not fed.
-            uses.take(steps - 1).take_while(|used| *used != Use::Over)
+            // What the last step of a row draws is not fed.
+            let own = uses.clone().take_while(|used| *used != Use::Over).count();
+            uses.take(own.saturating_sub(1))
         };
         let columns = |row: usize| self.prompts[row].len() + fed(row).count();
         let width = (0..batch).map(columns).max().unwrap_or(0);
@@ -200,7 +204,7 @@ impl Drawn {
                     (None, Some(start)) => source[first + column] = (start + row) as i64,
                     (None, None) => {}
                 }
-                own_soft[column] = used == Use::Thought && self.steps[number].is_soft();
+                own_soft[column] = used == Use::Thought && self.steps[number].soft;
             }
             real.push((0..width).map(|column| column < columns(row)).collect::<Vec<bool>>());
             soft.push(own_soft);
@@ -223,13 +227,6 @@ impl Drawn {
         let places: Vec<i64> =
             (0..steps).flat_map(|step| (0..batch).map(move |row| place(step, row))).collect();
         hidden.select(0, indices(&places, embedding))
-    }
-}
-
-impl DrawnStep {
-    /// Whether thoughts feed what is no token.
-    fn is_soft(&self) -> bool {
-        self.draws[0].as_ref().is_some_and(|draw| !draw.is_token())
     }
 }
 

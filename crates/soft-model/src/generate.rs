@@ -158,6 +158,8 @@ fn check_drawn(policy: Policy, options: &GenerateOptions) -> Result<(), Error> {
         "thoughts are gated"
     } else if manners.clone().any(|manner| manner.repetition_penalty != 1.0) {
         "repetitions are penalized"
+    } else if options.thinking.as_ref().is_some_and(|t| t.answer.mode == Mode::Soft) {
+        "the answer is soft"
     } else if manners.clone().any(|manner| manner.cold_stop.is_some()) {
         "there is a cold stop"
     } else if manners.clone().any(|manner| manner.pipeline.config().temperature == 0.0) {

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Bool, Tensor, TensorData};
 use soft_core::{
-    Distribution, Draw, Feed, Noise, NoiseKey, PipelineConfig, Policy, SoftPipeline, SoftToken,
-    host_values,
+    Action, Distribution, Draw, Feed, Noise, NoiseKey, PipelineConfig, Policy, SoftPipeline,
+    SoftToken, host_values,
 };
 
 use crate::gate::EntropyOf;
@@ -163,8 +163,8 @@ impl<'a> Sampler<'a> {
 }
 
 impl Proposal {
-    /// Thoughts drawn by a policy, in the place of what the pipeline feeds. A token that is drawn
-    /// stands for it, else the heaviest that is fed.
+    /// Thoughts drawn by a policy, in the place of what the pipeline feeds. The heaviest token that is
+    /// fed stands for it, of equally heavy ones that which was drawn first.
     pub(crate) fn redraw(
         &mut self,
         policy: Policy,
@@ -176,10 +176,19 @@ impl Proposal {
             self.token.fed = fed;
         }
         self.mixture = Some(draw.embed(embedding));
-        let heaviest = self.token.fed.to_rows(1);
+        let tokens = match &draw.action {
+            Action::Tokens(tokens) => tokens.to_data().iter::<i64>().collect(),
+            Action::Scores { .. } | Action::Vectors { .. } => Vec::new(),
+        };
+        let count = tokens.len() / keys.len().max(1);
+        let heaviest = self.token.fed.to_rows(count.max(1));
         for (row, entries) in heaviest.iter().enumerate() {
             let (id, weight) = entries.first().copied().unwrap_or((0, 0.0));
-            (self.chosen[row], self.weight[row]) = (id, weight);
+            let own = tokens[row * count..][..count].iter().map(|&id| id as u32);
+            let is_tied =
+                |id: &u32| entries.iter().any(|entry| entry.0 == *id && entry.1 == weight);
+            (self.chosen[row], self.weight[row]) =
+                (own.into_iter().find(is_tied).unwrap_or(id), weight);
         }
         draw
     }

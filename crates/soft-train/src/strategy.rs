@@ -430,6 +430,12 @@ impl Steps<'_> {
             sums.values.extend(drawn.figures());
             let (first, counts) = (update == 0, drawn.counts());
             let figures = self.update(learner, step, reduced.grads(), sums, counts, first);
+            if let (Some(_), false) = (&figures.not_finite, first) {
+                // The updates before it stay: the step is done, with fewer of them.
+                let at = self.at(step + 1);
+                say(format_args!("{at} | update {} of {updates} is not finite", update + 1));
+                break;
+            }
             let broken = figures.not_finite.is_some();
             last = Some(figures);
             if broken {

@@ -48,9 +48,12 @@ impl<'a> Matrix<'a> {
 
     /// The entries lie within the values.
     fn is_whole(self) -> bool {
-        let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
-        let furthest = last(self.rows, self.strides[0]) + last(self.columns, self.strides[1]);
-        self.rows * self.columns == 0 || furthest < self.values.len()
+        let last = |count: usize, stride: usize| count.saturating_sub(1).checked_mul(stride);
+        let [down, right] = self.strides;
+        let furthest = last(self.rows, down).zip(last(self.columns, right));
+        let furthest = furthest.and_then(|(down, right)| down.checked_add(right));
+        let is_empty = self.rows == 0 || self.columns == 0;
+        is_empty || furthest.is_some_and(|furthest| furthest < self.values.len())
     }
 }
 
@@ -66,15 +69,17 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, bias: Option<&[f32]>) -> FlexTensor {
         None => Vec::with_capacity(m * n),
     };
     assert!(bias.is_none_or(|bias| bias.len() == n), "size of a bias");
-    if m * n * k == 0 {
+    if m == 0 || n == 0 || k == 0 {
         return tensor(out, &[m, n]);
     }
+    assert!(m.checked_mul(n).is_some(), "size of a product");
     let stride = |x: usize| isize::try_from(x).expect("an address");
-    let parallelism = if m * n * k >= PARALLEL && rayon::current_num_threads() > 1 {
-        gemm::Parallelism::Rayon(0)
-    } else {
-        gemm::Parallelism::None
-    };
+    let parallelism =
+        if m.saturating_mul(n).saturating_mul(k) >= PARALLEL && rayon::current_num_threads() > 1 {
+            gemm::Parallelism::Rayon(0)
+        } else {
+            gemm::Parallelism::None
+        };
     // SAFETY: all entries of `a` and `b` lie within their slices, as asserted above; `out` has room
     // for m n entries, which are read only where a bias has filled them, and all written.
     unsafe {

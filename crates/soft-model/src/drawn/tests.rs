@@ -2,8 +2,8 @@ use burn::tensor::{DType, Device};
 use soft_core::{Action, Policy, SoftPipeline};
 
 use super::*;
-use crate::config::Family;
 use crate::config::tests::config;
+use crate::config::{Family, ModelConfig};
 use crate::gate::Gate;
 use crate::generate::{GenerateOptions, draw};
 use crate::record::Mode;
@@ -81,6 +81,35 @@ fn one_pass_scores_what_was_drawn_step_by_step() {
     }
 }
 
+/// A row that ends at the last position that the model has is scored as it was drawn.
+#[test]
+fn rows_that_end_at_different_positions_are_scored_to_the_end() {
+    let config = ModelConfig { max_positions: 8, ..config(Family::Gpt2) };
+    let model = Transformer::from_seed(&config, 3, &Device::flex(), DType::F64);
+    let options = GenerateOptions { eos_ids: Vec::new(), ..thinking(Span::First(2)) };
+    let prompts = [vec![1, 2, 3, 4, 5, 6], vec![7]];
+    let (rows, drawn) = draw(&model, &prompts, Mode::Soft, Policy::Token, &options).expect("fine");
+    assert!(rows[0].token_ids.len() < rows[1].token_ids.len());
+    let log_probs = drawn.log_probs(&model);
+    for row in 0..2 {
+        for (step, alone) in drawn.row(row).log_probs(&model).iter().enumerate() {
+            assert!((alone[0] - log_probs[step][row]).abs() < 1e-9);
+            assert!(alone[0] < 0.0);
+        }
+    }
+}
+
+/// Additions that act on soft inputs act in the pass that scores as in the one that drew, whatever
+/// the policy: a thought of one token is a soft input too.
+#[test]
+fn thoughts_of_one_token_are_scored_as_soft_inputs() {
+    let model = model(&Device::flex());
+    let (_, drawn) = draw(&model, &prompts(), Mode::Soft, Policy::Token, &thinking(Span::First(3)))
+        .expect("valid settings");
+    assert!(drawn.steps.iter().take(3).all(|step| step.soft));
+    assert!(drawn.steps.iter().skip(3).all(|step| !step.soft));
+}
+
 #[test]
 fn hard_rows_draw_tokens_alone() {
     let model = model(&Device::flex());
@@ -113,6 +142,9 @@ fn what_is_no_draw_is_refused() {
     let mut options = thinking(Span::First(2));
     options.thoughts.feedback = crate::Feedback::Hidden;
     refused(&options, "hidden");
+    let mut options = thinking(Span::First(2));
+    options.thinking.as_mut().expect("there is one").answer.mode = Mode::Soft;
+    refused(&options, "the answer is soft");
     let policy = Policy::Samples { count: 0 };
     let error = draw(&model, &prompts(), Mode::Soft, policy, &thinking(Span::First(2)));
     assert!(error.expect_err("refused").to_string().contains("count"));

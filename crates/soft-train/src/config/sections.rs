@@ -82,7 +82,7 @@ pub struct Config {
     pub guidance: Guidance,
     /// The loss: terms and divisor.
     pub objective: Objective,
-    /// Rewards in the place of the truth.
+    /// Rewards in the place of the truth: what is drawn is at temperature 1, with nothing filtered and no drop-out, whatever `soft` says.
     pub rl: Rl,
     /// Length of training, batch, optimizer.
     pub train: Train,

@@ -163,6 +163,7 @@ fn enumerated(model: &Transformer, task: &Task, problem: usize) -> f64 {
     let step = |place: usize, draw: Draw| DrawnStep {
         draws: if place == 0 { [Some(draw), None] } else { [None, Some(draw)] },
         uses: vec![if place == 0 { Use::Thought } else { Use::Token }; rows],
+        soft: place == 0,
     };
     let all = Drawn {
         prompts: vec![problem.prompt.clone(); rows],
