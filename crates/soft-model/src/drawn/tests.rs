@@ -91,7 +91,7 @@ fn rows_that_end_at_different_positions_are_scored_to_the_end() {
     let (rows, drawn) = draw(&model, &prompts, Mode::Soft, Policy::Token, &options).expect("fine");
     assert!(rows[0].token_ids.len() < rows[1].token_ids.len());
     let log_probs = drawn.log_probs(&model);
-    for row in 0..2 {
+    for row in 0..drawn.batch() {
         for (step, alone) in drawn.row(row).log_probs(&model).iter().enumerate() {
             assert!((alone[0] - log_probs[step][row]).abs() < 1e-9);
             assert!(alone[0] < 0.0);
