@@ -2,6 +2,7 @@ use burn::tensor::{DType, Device};
 use soft_core::{Action, Policy, SoftPipeline};
 
 use super::*;
+use crate::active::Active;
 use crate::config::tests::config;
 use crate::config::{Family, ModelConfig};
 use crate::gate::Gate;
@@ -104,11 +105,28 @@ fn rows_that_end_at_different_positions_are_scored_to_the_end() {
 /// the policy: a thought of one token is a soft input too.
 #[test]
 fn thoughts_of_one_token_are_scored_as_soft_inputs() {
-    let model = model(&Device::flex());
-    let (_, drawn) = draw(&model, &prompts(), Mode::Soft, Policy::Token, &thinking(Span::First(3)))
-        .expect("valid settings");
-    assert!(drawn.steps.iter().take(3).all(|step| step.soft));
-    assert!(drawn.steps.iter().skip(3).all(|step| !step.soft));
+    let bare = model(&Device::flex());
+    let mut model = bare.clone().with_low_rank(2, 4.0, &["q_proj".to_owned()], 5).expect("fits");
+    for block in &mut model.blocks {
+        let branch = block.attention.query.low_rank.as_mut().expect("attached");
+        branch.b = branch.b.clone().map(|b| b + 0.7);
+    }
+    let model = model.with_active(Active::Soft);
+    let options = GenerateOptions { keep_inputs: true, ..thinking(Span::First(3)) };
+    let (rows, drawn) =
+        draw(&model, &prompts(), Mode::Soft, Policy::Token, &options).expect("valid settings");
+    let (found, without) = (drawn.log_probs(&model), drawn.log_probs(&bare));
+    // The second thought comes after a soft input, the first after the prompt alone.
+    assert!((found[0][0] - without[0][0]).abs() < 1e-12);
+    assert!((found[1][0] - without[1][0]).abs() > 1e-6, "the branch acts");
+    for (step, drawn_step) in drawn.steps.iter().enumerate().take(3) {
+        let logits = crate::replay(&model, &drawn.prompts[0], &rows[0].inputs[..step]);
+        let last = logits.dims()[0] - 1;
+        let logits = logits.narrow(0, last, 1).repeat_dim(0, drawn.batch());
+        let draw = drawn_step.draws[0].as_ref().expect("a thought");
+        let expected = host_values(draw.log_prob(logits, &model.embedding()))[0];
+        assert!((expected - found[step][0]).abs() < 1e-9, "step {step}");
+    }
 }
 
 #[test]

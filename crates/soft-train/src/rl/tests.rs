@@ -117,6 +117,33 @@ fn an_update_has_the_gradient_of_finite_differences() {
     }
 }
 
+/// A ratio that has left its range gets no gradient that leads it further away, and the one that
+/// leads it back.
+#[test]
+fn a_ratio_out_of_its_range_is_led_back_and_no_further() {
+    let task = task();
+    let model = model(&task, 3);
+    let mut drawn =
+        drawing(RlPolicy::Token, Arm::Soft).draw(&model.valid(), &[0, 1], 0, 0).expect("drawn");
+    let exact = drawn[0].log_probs.clone();
+    for (shift, gain, held) in [
+        (-1.0, 1.0, [0.0, 1.0]),
+        (-1.0, -1.0, [0.0; 2]),
+        (1.0, -1.0, [1.0, 0.0]),
+        (1.0, 1.0, [0.0; 2]),
+    ] {
+        // Of the model that drew: so that every ratio is 1 / e or e.
+        let old = exact.iter().map(|step| step.iter().map(|log| log + shift).collect());
+        drawn[0].log_probs = old.collect();
+        drawn[0].advantages = vec![gain; drawn[0].rewards.len()];
+        let update = differentiate(&model, &drawn[0], &loss(&drawn));
+        let still = flat(&model, &update.gradients).iter().all(|g| *g == 0.0);
+        assert_eq!(still, held != [0.0; 2], "log-probabilities {shift}, advantage {gain}");
+        assert!((update.clipped[0] - held[0]).abs() < 1e-9, "{:?}", update.clipped);
+        assert!((update.clipped[1] - held[1]).abs() < 1e-9, "{:?}", update.clipped);
+    }
+}
+
 fn with_values(model: &Transformer, mut next: impl FnMut(f64) -> f64) -> Transformer {
     struct Change<'a>(&'a mut dyn FnMut(f64) -> f64);
     impl burn::module::ModuleMapper for Change<'_> {
