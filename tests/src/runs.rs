@@ -142,7 +142,15 @@ pub fn read_json(path: &Path) -> Value {
 /// # Panics
 /// If it cannot be read.
 pub fn metrics(run_dir: &Path) -> Vec<Value> {
-    let text = String::from_utf8(read(&run_dir.join("metrics.jsonl"))).expect("UTF-8");
+    json_lines(&run_dir.join("metrics.jsonl"))
+}
+
+/// A file of one JSON object a line.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn json_lines(path: &Path) -> Vec<Value> {
+    let text = String::from_utf8(read(path)).expect("UTF-8");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 

@@ -20,6 +20,7 @@ fn cell(name: &'static str, arm: Arm, kind: Kind) -> Cell {
         published: Some(0.9),
         kind,
         place: Place::Both("row", name),
+        start: None,
     }
 }
 

@@ -47,34 +47,6 @@ fn t11_a_resumed_prefix_training_is_the_uninterrupted_one_to_the_bit() {
     assert_resumes(&["rollout.kind=parallel", "prefix.tokens=2"]);
 }
 
-/// What is drawn is a function of the step, so that nothing of it has to be saved.
-#[test]
-fn t11_a_resumed_rewarded_training_is_the_uninterrupted_one_to_the_bit() {
-    let rewards = ["rl.group=4", "rl.updates=2", "train.micro_batch=3", "train.grad_accum=2"];
-    for policy in ["token", "samples", "gumbel", "gaussian"] {
-        let policy = format!("rl.policy={policy}");
-        let kind = ["rl.algorithm=grpo", "rl.entropy=0.01", &policy];
-        assert_resumes(&[&kind[..], &rewards[..]].concat());
-    }
-}
-
-#[test]
-fn a_rewarded_training_records_what_its_draws_were_worth() {
-    let runs = Runs::temporary();
-    let settings = ["rl.algorithm=rloo", "rl.group=4", "train.steps=3", "rl.updates=1"];
-    let lines = metrics(&runs.train("rewarded", &settings).run_dir);
-    for line in &lines {
-        let number = |key: &str| line[key].as_f64().expect("a number");
-        assert!((0.0..=1.0).contains(&number("reward")));
-        assert!((0.0..=1.0).contains(&number("frac_reward_zero_std")));
-        // In f32 a density over many tokens is a sum whose last digits depend on its order.
-        assert!((number("ratio/min") - 1.0).abs() < 1e-4, "{line}");
-        assert!((number("ratio/max") - 1.0).abs() < 1e-4, "{line}");
-        assert!(line.get("guidance").is_none(), "no truth is fed");
-    }
-    assert_eq!(lines.len(), 3);
-}
-
 #[test]
 fn t11_a_resumed_training_of_dora_drop_out_and_a_prompt_is_the_uninterrupted_one_to_the_bit() {
     let branches = ["low_rank.rank=2", "low_rank.dora=true", "low_rank.dropout=0.2"];

@@ -3,17 +3,29 @@
 //! A draw is stored as a constant. Given the draw, what is fed depends on the model only through
 //! the rows of E, and everything else that the model had a say in is in the log-probability. So
 //! `E[L grad log pi + grad L]` is the gradient of `E[L]`, one parallel pass over stored draws gives
-//! both terms, and the ratio of two policies is that of their densities.
+//! both terms, and the ratio of two policies is that of their densities. [`Policy::Hybrid`] alone
+//! is no such policy, and says so.
 
-use burn::tensor::activation::softmax;
+mod density;
+mod divergence;
+mod draw;
+mod gamma;
+mod relative;
+mod stored;
+
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::noise::normal;
+pub use self::draw::{Action, Draw, Kept};
+use crate::noise::{log_gamma_variate, normal};
 use crate::{
     Distribution, Error, NoiseKey, Place, SoftPipeline, float_tensor, gumbel_at, host_values,
-    int_tensor, log_softmax_rows,
+    int_tensor,
 };
+
+/// Least probability of a token that has a share in a Dirichlet draw. Under a smaller parameter a
+/// share is 0 but for rare draws, while its logarithm would still rule the density.
+const LEAST_SHARE: f64 = 1e-3;
 
 /// How a thought is drawn from filtered probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -43,17 +55,35 @@ pub enum Policy {
         /// Standard deviation of every coordinate, over 0.
         sigma: f64,
     },
+    /// One token y is drawn, but fed is the mixture `p @ E` that it was drawn from, its weights
+    /// kept as constants (HRPO, arXiv:2505.18454; Mixture of Inputs, arXiv:2505.14827):
+    /// `log pi = log p(y)`.
+    ///
+    /// A surrogate, and a biased one: what is fed is a function of the parameters, and no term of
+    /// the gradient knows it. Where the loss depends on a thought through what is fed alone, the
+    /// mean of `L grad log p(y)` is 0.
+    Hybrid,
+    /// Shares `a ~ Dirichlet(c p)`, c the concentration, of which `a @ E` is fed (CoT2,
+    /// arXiv:2505.23648): `log pi = log Gamma(c) + sum_i [(c p_i - 1) log a_i - log Gamma(c p_i)]`.
+    ///
+    /// The sum is over the tokens with p of 1e-3 or more at the draw, or where there is none the
+    /// likeliest alone, and p sums to 1 over them, then as now. One token alone has the density 1.
+    Dirichlet {
+        /// Sum of the parameters: the larger it is, the nearer are the shares to p.
+        concentration: f64,
+    },
 }
 
 impl Policy {
     /// Checks the setting.
     ///
     /// # Errors
-    /// A count of 0, or a temperature or sigma that is not a finite number over 0.
+    /// A count of 0, a temperature or sigma that is not a finite number over 0, or a concentration
+    /// that is not a finite number of 1e-6 or more.
     pub fn check(self) -> Result<(), Error> {
         let over_zero = "a finite number of 1e-30 or more";
         let (name, found, ok, expected) = match self {
-            Self::Token => return Ok(()),
+            Self::Token | Self::Hybrid => return Ok(()),
             Self::Samples { count } => {
                 ("count", count.to_string(), count > 0, "a whole number of 1 or more")
             }
@@ -63,13 +93,18 @@ impl Policy {
             Self::Gaussian { sigma: x } => {
                 ("sigma", x.to_string(), x >= 1e-30 && x.is_finite(), over_zero)
             }
+            Self::Dirichlet { concentration: x } => {
+                let expected = "a finite number of 1e-6 or more";
+                ("concentration", x.to_string(), x >= 1e-6 && x.is_finite(), expected)
+            }
         };
         if ok { Ok(()) } else { Err(Error::OutOfRange { name, found, expected }) }
     }
 
     /// Draws a thought a row. Tokens are those of [`Feed::Samples`](crate::Feed::Samples), and the
-    /// noise of a Gumbel draw is that of [`Noise::Gumbel`](crate::Noise::Gumbel), so that a
-    /// pipeline with these settings feeds the same under the same keys.
+    /// noise of Gumbel and Dirichlet draws is that of [`Noise::Gumbel`](crate::Noise::Gumbel) and
+    /// [`Noise::Dirichlet`](crate::Noise::Dirichlet), so that a pipeline with these settings feeds
+    /// the same under the same keys (Dirichlet: where every token kept has a probability of 1e-3).
     ///
     /// # Shapes
     /// - probs: one distribution a row, in which no token is named twice; a weight of 0 is dropped
@@ -102,15 +137,21 @@ impl Policy {
             Self::Token => Action::Tokens(tokens(&probs, keys, 1)),
             Self::Samples { count } => Action::Tokens(tokens(&probs, keys, count)),
             Self::Gumbel { temperature } => {
-                Action::Scores { scores: perturbed(&probs, keys), temperature }
+                let [log_probs, noise] = perturbed(&probs, keys);
+                Action::Scores { log_probs, noise, temperature }
             }
             Self::Gaussian { sigma } => {
                 let mean = probs.mix(embedding.clone().detach());
                 let [rows, width] = mean.dims();
                 let noise = keys.iter().flat_map(|&key| normal(key, Place::Feed, width)).collect();
                 let noise = float_tensor(noise, [rows, width], &mean.device(), mean.dtype());
-                Action::Vectors { vectors: mean + noise * sigma, sigma }
+                Action::Vectors { mean, noise, sigma }
             }
+            Self::Hybrid => {
+                let (Distribution::Dense(weights) | Distribution::Sparse { weights, .. }) = &probs;
+                Action::Hybrid { tokens: tokens(&probs, keys, 1), weights: weights.clone() }
+            }
+            Self::Dirichlet { concentration } => return shares(&probs, keys, concentration),
         };
         Draw { action, kept: Kept::of(probs) }
     }
@@ -124,8 +165,9 @@ fn tokens(probs: &Distribution, keys: &[NoiseKey], count: usize) -> Tensor<2, In
     }
 }
 
-/// `log p + g` with the noise of [`Place::Feed`], minus infinity where p is 0: as wide as probs.
-fn perturbed(probs: &Distribution, keys: &[NoiseKey]) -> Tensor<2> {
+/// `log p`, minus infinity where p is 0, and the noise of [`Place::Feed`], 0 there: as wide as
+/// probs.
+fn perturbed(probs: &Distribution, keys: &[NoiseKey]) -> [Tensor<2>; 2] {
     let (weights, ids) = match probs {
         Distribution::Dense(weights) => (weights, None),
         Distribution::Sparse { ids, weights } => (weights, Some(ids)),
@@ -135,232 +177,53 @@ fn perturbed(probs: &Distribution, keys: &[NoiseKey]) -> Tensor<2> {
         None => (0..batch).flat_map(|_| 0..k as u32).collect(),
         Some(ids) => ids.to_data().iter::<i64>().map(|id| id as u32).collect(),
     };
+    let values = host_values(weights.clone());
+    let log_probs = values.chunks_exact(k).flat_map(log_shares_of).collect();
     let noise = ids.chunks_exact(k).zip(keys);
     let noise = noise.flat_map(|(ids, &key)| gumbel_at(key, Place::Feed, ids));
-    let values = host_values(weights.clone()).into_iter().zip(noise).map(|(p, g)| p.ln() + g);
-    float_tensor(values.collect(), [batch, k], &weights.device(), weights.dtype())
+    let noise = noise.zip(&values).map(|(g, &p)| if p > 0.0 { g } else { 0.0 }).collect();
+    [log_probs, noise].map(|x| float_tensor(x, [batch, k], &weights.device(), weights.dtype()))
 }
 
-/// What a policy drew, all of it constants: enough to feed it again and to score it under other
-/// logits.
-#[derive(Debug, Clone)]
-pub struct Draw {
-    /// What was drawn.
-    pub action: Action,
-    /// The tokens it was drawn from; where there is none, the whole vocabulary.
-    pub kept: Option<Kept>,
+/// Logarithms of weights over their sum: weights in f32 sum to 1 only nearly.
+fn log_shares_of(weights: &[f64]) -> Vec<f64> {
+    let total = weights.iter().sum::<f64>().ln();
+    weights.iter().map(|p| p.ln() - total).collect()
 }
 
-/// What was drawn, a row for each thought.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// Tokens in the order drawn: `[batch, count]`. Fed is the mean of their embeddings.
-    Tokens(Tensor<2, Int>),
-    /// Perturbed log-probabilities of the tokens kept: `[batch, k]`, minus infinity where dropped.
-    Scores {
-        /// `log p + g`.
-        scores: Tensor<2>,
-        /// Temperature of what is fed.
-        temperature: f64,
-    },
-    /// Embeddings: `[batch, d_model]`.
-    Vectors {
-        /// `p @ E + sigma n`.
-        vectors: Tensor<2>,
-        /// Standard deviation of every coordinate.
-        sigma: f64,
-    },
-}
-
-/// The tokens that filters kept at the time of a draw.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Token ids: `[batch, k]`.
-    pub ids: Tensor<2, Int>,
-    /// 0 for a token, minus infinity for padding: `[batch, k]`.
-    pub mask: Tensor<2>,
-}
-
-impl Kept {
-    fn of(probs: Distribution) -> Option<Self> {
-        let Distribution::Sparse { ids, weights } = probs else { return None };
-        let dropped = weights.clone().equal_elem(0.0);
-        Some(Self { ids, mask: weights.zeros_like().mask_fill(dropped, f64::NEG_INFINITY) })
+/// A draw of Dirichlet shares. They are kept as logarithms: one of a small parameter underflows.
+fn shares(probs: &Distribution, keys: &[NoiseKey], concentration: f64) -> Draw {
+    // More tokens than this cannot have the least share each.
+    let mut rows = probs.to_rows((1.0 / LEAST_SHARE) as usize);
+    for row in &mut rows {
+        let own = row.partition_point(|entry| entry.1 >= LEAST_SHARE);
+        row.truncate(own.max(1));
     }
-}
-
-impl Draw {
-    /// Tokens that were drawn in another way, one a row, from these probabilities.
-    ///
-    /// # Panics
-    /// If there is not one token a row.
-    #[must_use]
-    pub fn of_tokens(tokens: &[u32], probs: &Distribution) -> Self {
-        assert_eq!(probs.batch(), tokens.len(), "one token a row");
-        let probs = probs.clone().detach();
-        let ids = int_tensor(tokens, [tokens.len(), 1], &probs.device());
-        Self { action: Action::Tokens(ids), kept: Kept::of(probs) }
-    }
-
-    /// Some rows of it, in this order.
-    ///
-    /// # Panics
-    /// If one of them is not there.
-    #[must_use]
-    pub fn rows(&self, rows: &[usize]) -> Self {
-        let ids: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        let of = |device: &burn::tensor::Device| int_tensor(&ids, [ids.len()], device);
-        let floats = |x: &Tensor<2>| x.clone().select(0, of(&x.device()));
-        let ints = |x: &Tensor<2, Int>| x.clone().select(0, of(&x.device()));
-        let action = match &self.action {
-            Action::Tokens(tokens) => Action::Tokens(ints(tokens)),
-            Action::Scores { scores, temperature } => {
-                Action::Scores { scores: floats(scores), temperature: *temperature }
-            }
-            Action::Vectors { vectors, sigma } => {
-                Action::Vectors { vectors: floats(vectors), sigma: *sigma }
-            }
+    let width = rows.iter().map(Vec::len).max().unwrap_or(1);
+    let shape = [rows.len(), width];
+    let mut ids = vec![0; rows.len() * width];
+    let [mut log_probs, mut log_shares] = [0; 2].map(|_| vec![f64::NEG_INFINITY; ids.len()]);
+    for (number, (row, &key)) in rows.iter().zip(keys).enumerate() {
+        let own = number * width..number * width + row.len();
+        let weights: Vec<f64> = row.iter().map(|entry| entry.1).collect();
+        let log_p = log_shares_of(&weights);
+        let variate = |(entry, log_p): (&(u32, f64), &f64)| {
+            log_gamma_variate(key, Place::Share(entry.0), concentration * log_p.exp())
         };
-        let kept = |kept: &Kept| Kept { ids: ints(&kept.ids), mask: floats(&kept.mask) };
-        Self { action, kept: self.kept.as_ref().map(kept) }
-    }
-
-    /// Whether each row is one token.
-    #[must_use]
-    pub fn is_token(&self) -> bool {
-        matches!(&self.action, Action::Tokens(tokens) if tokens.dims()[1] == 1)
-    }
-
-    /// The log-probability (tokens) or log-density of each row under `scores`. The tokens kept
-    /// stay those of the draw, and p is the softmax over them alone, then as now: under the scores
-    /// of the draw itself a ratio is exactly 1.
-    ///
-    /// Tokens count in their order; see [`Self::log_orders`].
-    ///
-    /// # Shapes
-    /// - scores: `[batch, vocab]`, logits over the temperature ([`tempered`](crate::tempered))
-    /// - embedding: `[vocab, d_model]`, read by the Gaussian policy alone
-    /// - output: `[batch]`
-    ///
-    /// # Gradient
-    /// Flows to the scores, and of a Gaussian draw also to the embedding; never to what was drawn.
-    pub fn log_prob(&self, scores: Tensor<2>, embedding: &Tensor<2>) -> Tensor<1> {
-        let log_probs = self.log_probs(scores);
-        let log_prob = match &self.action {
-            Action::Tokens(tokens) => self.log_probs_at(log_probs, tokens).sum_dim(1),
-            Action::Scores { scores, .. } => {
-                let drawn = beside(scores, &log_probs);
-                let absent = drawn.clone().equal_elem(f64::NEG_INFINITY);
-                let noise = (drawn - log_probs).mask_fill(absent.clone(), 0.0);
-                (-noise.clone() - (-noise).exp()).mask_fill(absent, 0.0).sum_dim(1)
-            }
-            Action::Vectors { vectors, sigma } => {
-                let [_, width] = vectors.dims();
-                let mean = self.over_kept(log_probs.exp()).mix(embedding.clone());
-                let steps = (mean.clone() - beside(vectors, &mean)) / *sigma;
-                let squares = steps.square().sum_dim(1);
-                let normalizer = width as f64 * (sigma * (2.0 * std::f64::consts::PI).sqrt()).ln();
-                squares * -0.5 - normalizer
-            }
-        };
-        log_prob.squeeze_dim(1)
-    }
-
-    /// `log(count! / prod_i n_i!)` of each row of tokens, n_i being how often token i was drawn:
-    /// added to [`Self::log_prob`] it gives the log-probability of the tokens whatever their order
-    /// (multinomial). What is fed does not depend on the order, and this not on the logits, so
-    /// gradients and ratios are the same. 0 for other draws.
-    pub fn log_orders(&self) -> Vec<f64> {
-        let log_factorial = |n: usize| (1..=n).map(|i| (i as f64).ln()).sum::<f64>();
-        let tokens = match &self.action {
-            Action::Tokens(tokens) => tokens,
-            Action::Scores { scores: x, .. } | Action::Vectors { vectors: x, .. } => {
-                return vec![0.0; x.dims()[0]];
-            }
-        };
-        let [_, count] = tokens.dims();
-        let ids: Vec<i64> = tokens.to_data().iter::<i64>().collect();
-        let orders = |row: &[i64]| {
-            let mut row = row.to_vec();
-            row.sort_unstable();
-            let same = row.chunk_by(|a, b| a == b).map(|same| log_factorial(same.len()));
-            log_factorial(count) - same.sum::<f64>()
-        };
-        ids.chunks_exact(count).map(orders).collect()
-    }
-
-    /// The weights that are fed; none where a vector was drawn, which is no mixture.
-    pub fn fed(&self, like: &Tensor<2>) -> Option<Distribution> {
-        match &self.action {
-            Action::Tokens(tokens) => {
-                let [_, count] = tokens.dims();
-                let ids = beside_ids(tokens, like);
-                let ones = Tensor::ones(tokens.dims(), (&like.device(), like.dtype()));
-                Some(Distribution::Sparse { ids, weights: ones * (1.0 / count as f64) })
-            }
-            Action::Scores { scores, temperature } => {
-                let weights = softmax(beside(scores, like) * (1.0 / temperature), 1);
-                Some(self.over_kept(weights))
-            }
-            Action::Vectors { .. } => None,
+        let variates: Vec<f64> = row.iter().zip(&log_p).map(variate).collect();
+        let largest = variates.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let total = variates.iter().map(|x| (x - largest).exp()).sum::<f64>().ln() + largest;
+        for (place, (entry, (log_p, x))) in own.zip(row.iter().zip(log_p.iter().zip(variates))) {
+            (ids[place], log_probs[place], log_shares[place]) = (entry.0, *log_p, x - total);
         }
     }
-
-    /// The thought that is fed: the mixture of embeddings, or the vector that was drawn.
-    ///
-    /// # Shapes
-    /// - embedding: `[vocab, d_model]`; output: `[batch, d_model]`
-    ///
-    /// # Gradient
-    /// Flows to the embedding through the rows that are mixed; of a vector nowhere.
-    pub fn embed(&self, embedding: &Tensor<2>) -> Tensor<2> {
-        match (&self.action, self.fed(embedding)) {
-            (Action::Vectors { vectors, .. }, _) => beside(vectors, embedding),
-            (_, Some(fed)) => fed.mix(embedding.clone()),
-            (_, None) => unreachable!("only a vector is no mixture"),
-        }
-    }
-
-    /// `log p` of the tokens kept: `[batch, k]`.
-    fn log_probs(&self, scores: Tensor<2>) -> Tensor<2> {
-        let scores = match &self.kept {
-            None => scores,
-            Some(kept) => {
-                let ids = beside_ids(&kept.ids, &scores);
-                let mask = beside(&kept.mask, &scores);
-                scores.gather(1, ids) + mask
-            }
-        };
-        log_softmax_rows(scores)
-    }
-
-    /// Those of some tokens, all of them kept: `[batch, count]`.
-    fn log_probs_at(&self, log_probs: Tensor<2>, tokens: &Tensor<2, Int>) -> Tensor<2> {
-        let tokens = beside_ids(tokens, &log_probs);
-        self.over_kept(log_probs).weights_at(tokens)
-    }
-
-    /// Numbers for the tokens kept, by their ids.
-    fn over_kept(&self, weights: Tensor<2>) -> Distribution {
-        match &self.kept {
-            None => Distribution::Dense(weights),
-            Some(kept) => Distribution::Sparse { ids: beside_ids(&kept.ids, &weights), weights },
-        }
-    }
-}
-
-/// A constant where `like` is: draws are made without autodiff and scored with it.
-fn beside<const D: usize>(x: &Tensor<D>, like: &Tensor<2>) -> Tensor<D> {
-    match like.device().is_autodiff() && !x.device().is_autodiff() {
-        true => Tensor::from_inner(x.clone()),
-        false => x.clone(),
-    }
-}
-
-fn beside_ids(ids: &Tensor<2, Int>, like: &Tensor<2>) -> Tensor<2, Int> {
-    match like.device().is_autodiff() && !ids.device().is_autodiff() {
-        true => Tensor::from_inner(ids.clone()),
-        false => ids.clone(),
+    let (device, dtype) = (probs.device(), probs.dtype());
+    let mask = log_probs.iter().map(|x| if x.is_finite() { 0.0 } else { *x }).collect();
+    let [log_probs, log_shares, mask] =
+        [log_probs, log_shares, mask].map(|x| float_tensor(x, shape, &device, dtype));
+    Draw {
+        action: Action::Shares { log_probs, log_shares, concentration },
+        kept: Some(Kept { ids: int_tensor(&ids, shape, &device), mask }),
     }
 }
 

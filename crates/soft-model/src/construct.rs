@@ -77,6 +77,20 @@ impl Transformer {
         dtype: DType,
     ) -> Result<Self, Error> {
         weights.check(config)?;
+        Self::from_checked_weights(config, weights, device, dtype)
+    }
+
+    /// [`Self::from_weights`] where the caller has compared the tensors with the configuration,
+    /// and allows others beside them.
+    ///
+    /// # Errors
+    /// A missing tensor, or values that are no numbers.
+    pub(crate) fn from_checked_weights(
+        config: &ModelConfig,
+        weights: &Weights,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, Error> {
         Builder { config, source: FromWeights(weights), device: device.clone().inner(), dtype }
             .transformer()
             .map(|model| on(device, model))

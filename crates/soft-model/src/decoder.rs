@@ -137,6 +137,25 @@ impl<'a> Decoder<'a> {
         self.logits(hidden)
     }
 
+    /// [`Self::prefill`] of prompts alone, where equal ones that follow one another are fed once and
+    /// share what the cache holds of them.
+    pub(crate) fn prefill_groups(&mut self, prompts: &[Vec<u32>]) -> Tensor<2> {
+        let mut own: Vec<Vec<u32>> = Vec::new();
+        let mut of_row = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            if own.last() != Some(prompt) {
+                own.push(prompt.clone());
+            }
+            of_row.push(own.len() - 1);
+        }
+        let mut cache = self.model.new_cache(own.len());
+        let hidden = prefill(self.model, &own, &vec![Vec::new(); own.len()], &mut cache);
+        self.cache = cache.select(&of_row);
+        let rows: Vec<i64> = of_row.into_iter().map(|row| row as i64).collect();
+        let rows = Tensor::from_data(&rows[..], &hidden.device());
+        self.logits(hidden.select(0, rows))
+    }
+
     fn logits(&mut self, hidden: Tensor<2>) -> Tensor<2> {
         if self.options.thoughts.feedback == Feedback::Hidden {
             self.hidden = Some(hidden.clone());

@@ -70,7 +70,8 @@ impl Use {
 /// Draws under a model.
 #[derive(Debug, Clone)]
 pub struct Scores {
-    /// Log-probability or log-density of what each row drew at each step, 0 where it drew nothing:
+    /// Log-probability of the token, or log-density less a constant of the draw
+    /// ([`Draw::relative_log_prob`]), of what each row drew at each step; 0 where it drew nothing:
     /// `[steps, batch]`.
     pub log_probs: Tensor<2>,
     /// Logits that they come from: `[steps * batch, vocab]`, one step after another.
@@ -131,9 +132,39 @@ impl Drawn {
         let embedding = model.embedding();
         let hidden = self.hidden(model, &embedding);
         let logits = model.output_head().logits(hidden.clone());
-        let mut log_probs = Vec::with_capacity(steps);
+        let log_probs = self.of_draws(&logits, &|draw, rows, temperature| {
+            let own = logits.clone().narrow(0, rows, batch);
+            draw.relative_log_prob(tempered(own, temperature), &embedding)
+        });
+        Scores { log_probs, logits, hidden }
+    }
+
+    /// The divergence KL(model || reference) of what every draw comes from, in closed form
+    /// ([`Draw::kl`]), 0 where a row drew nothing: `[steps, batch]`.
+    ///
+    /// # Gradient
+    /// Flows to the model alone.
+    pub fn kl(&self, models: [&Transformer; 2], scores: [&Scores; 2]) -> Tensor<2> {
+        let batch = self.batch();
+        let [own, reference] = models.map(Transformer::embedding);
+        let [logits, other] = scores.map(|scores| &scores.logits);
+        self.of_draws(logits, &|draw, rows, temperature| {
+            let of =
+                |logits: &Tensor<2>| tempered(logits.clone().narrow(0, rows, batch), temperature);
+            draw.kl(of(logits), of(other), &own, &reference)
+        })
+    }
+
+    /// A number of every draw, 0 where a row drew nothing: `[steps, batch]`. `of` is given a step's
+    /// draws, their first row in `logits`, and what these are divided by.
+    fn of_draws(
+        &self,
+        logits: &Tensor<2>,
+        of: &dyn Fn(&Draw, usize, f64) -> Tensor<1>,
+    ) -> Tensor<2> {
+        let batch = self.batch();
+        let mut all = Vec::with_capacity(self.steps.len());
         for (number, step) in self.steps.iter().enumerate() {
-            let own = logits.clone().narrow(0, number * batch, batch);
             let mut found: Option<Tensor<1>> = None;
             for (place, draw) in step.draws.iter().enumerate() {
                 let Some(draw) = draw else { continue };
@@ -142,26 +173,35 @@ impl Drawn {
                 if other.iter().all(|&other| other) {
                     continue;
                 }
-                let scores = tempered(own.clone(), self.temperatures[place]);
-                let log_prob = draw.log_prob(scores, &embedding);
+                let own = of(draw, number * batch, self.temperatures[place]);
                 let other = TensorData::from(other.as_slice());
-                let other = Tensor::<1, Bool>::from_bool(other, &log_prob.device());
-                let log_prob = log_prob.mask_fill(other, 0.0);
+                let other = Tensor::<1, Bool>::from_bool(other, &own.device());
+                let own = own.mask_fill(other, 0.0);
                 found = Some(match found {
-                    Some(sum) => sum + log_prob,
-                    None => log_prob,
+                    Some(sum) => sum + own,
+                    None => own,
                 });
             }
             let none = || Tensor::zeros([batch], (&logits.device(), logits.dtype()));
-            log_probs.push(found.unwrap_or_else(none).reshape([1, batch]));
+            all.push(found.unwrap_or_else(none).reshape([1, batch]));
         }
-        Scores { log_probs: Tensor::cat(log_probs, 0), logits, hidden }
+        Tensor::cat(all, 0)
     }
 
     /// [`Self::score`]'s log-probabilities on the host: `[step][row]`.
     pub fn log_probs(&self, model: &Transformer) -> Vec<Vec<f64>> {
         let values = host_values(self.score(model).log_probs);
         values.chunks_exact(self.batch()).map(<[f64]>::to_vec).collect()
+    }
+
+    /// Bytes of what is stored: draws and prompts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let draws = self.steps.iter().flat_map(|step| step.draws.iter().flatten());
+        let uses = self.steps.len() * self.batch() * size_of::<Use>();
+        let prompts: usize =
+            self.prompts.iter().map(|prompt| prompt.len() * size_of::<u32>()).sum();
+        draws.map(Draw::bytes).sum::<usize>() + uses + prompts
     }
 
     /// Hidden states that each step was drawn from: `[steps * batch, d_model]`.

@@ -113,6 +113,7 @@ pub fn generate_after(
 
 /// As [`generate`], where `policy` draws the thoughts of rows that think softly and everything that
 /// was drawn is kept, of hard rows the tokens. Filters and temperatures are those of the options.
+/// Equal prompts that follow one another are fed once.
 ///
 /// # Errors
 /// Those of [`generate`], and thoughts that feed hidden states, or are penalized or gated: what they
@@ -129,7 +130,7 @@ pub fn draw(
     check_drawn(policy, options)?;
     let mut decoder = Decoder::new(model, prompts, &vec![Vec::new(); prompts.len()], options);
     decoder.draw_by(policy);
-    let mut logits = decoder.prefill(prompts, &vec![Vec::new(); prompts.len()]);
+    let mut logits = decoder.prefill_groups(prompts);
     let modes = vec![mode; prompts.len()];
     let mut steps = Vec::new();
     for step in 0..options.max_new {

@@ -73,17 +73,7 @@ impl ModelFiles {
         let metadata = fs::metadata(path).map_err(|source| Error::io(path, source))?;
         let files = if metadata.is_dir() { open_folder(path)? } else { open_file(path)? };
         files.weights.check(&files.config)?;
-        if let Some(tokenizer) = &files.tokenizer
-            && tokenizer.vocab_len() > files.config.vocab_size
-        {
-            let problem = format!(
-                "its largest id is {}, but the model has {} embeddings: they belong to different \
-                 models",
-                tokenizer.vocab_len() - 1,
-                files.config.vocab_size
-            );
-            return Err(Error::tokenizer(path, problem));
-        }
+        check_tokenizer(path, files.tokenizer.as_ref(), files.config.vocab_size)?;
         Ok(files)
     }
 
@@ -235,6 +225,23 @@ fn chat_template(tokenizer: Option<&Tokenizer>) -> (Option<ChatTemplate>, Option
     }
 }
 
+/// Refuses a tokenizer with ids that have no row in the embedding matrix.
+pub(crate) fn check_tokenizer(
+    path: &Path,
+    tokenizer: Option<&Tokenizer>,
+    vocab_size: usize,
+) -> Result<(), Error> {
+    let Some(tokenizer) = tokenizer.filter(|tokenizer| tokenizer.vocab_len() > vocab_size) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "its largest id is {}, but the model has {vocab_size} embeddings: they belong to different \
+         models",
+        tokenizer.vocab_len() - 1,
+    );
+    Err(Error::tokenizer(path, problem))
+}
+
 fn no_config(folder: &Path) -> Error {
     let problem = if folder.join("adapter_config.json").exists() {
         "no config.json: this is an adapter; give its base model here and the adapter with --adapter"
@@ -244,7 +251,8 @@ fn no_config(folder: &Path) -> Error {
     Error::not_a_model(folder, problem)
 }
 
-fn no_tokenizer(folder: &Path) -> String {
+/// Why a folder without a `tokenizer.json` has no tokenizer.
+pub(crate) fn no_tokenizer(folder: &Path) -> String {
     let other = ["tokenizer.model", "vocab.json"].iter().find(|file| folder.join(file).exists());
     match other {
         Some(file) => format!(
@@ -274,7 +282,8 @@ fn generation_defaults(folder: &Path, config: &ModelConfig) -> Result<Generation
     Ok(GenerationDefaults { max_new_tokens, eos_ids })
 }
 
-fn optional_json(path: &Path) -> Result<Option<Value>, Error> {
+/// The JSON of a file of settings, where there is one.
+pub(crate) fn optional_json(path: &Path) -> Result<Option<Value>, Error> {
     if !path.exists() {
         return Ok(None);
     }

@@ -164,7 +164,8 @@ impl<'a> Sampler<'a> {
 
 impl Proposal {
     /// Thoughts drawn by a policy, in the place of what the pipeline feeds. The heaviest token that is
-    /// fed stands for it, of equally heavy ones that which was drawn first.
+    /// fed stands for it, of equally heavy ones that which was drawn first; of a hybrid draw the
+    /// token that was drawn.
     pub(crate) fn redraw(
         &mut self,
         policy: Policy,
@@ -177,18 +178,22 @@ impl Proposal {
         }
         self.mixture = Some(draw.embed(embedding));
         let tokens = match &draw.action {
-            Action::Tokens(tokens) => tokens.to_data().iter::<i64>().collect(),
-            Action::Scores { .. } | Action::Vectors { .. } => Vec::new(),
+            Action::Tokens(tokens) | Action::Hybrid { tokens, .. } => {
+                tokens.to_data().iter::<i64>().collect()
+            }
+            Action::Scores { .. } | Action::Vectors { .. } | Action::Shares { .. } => Vec::new(),
         };
+        let is_hybrid = matches!(draw.action, Action::Hybrid { .. });
         let count = tokens.len() / keys.len().max(1);
         let heaviest = self.token.fed.to_rows(count.max(1));
         for (row, entries) in heaviest.iter().enumerate() {
             let (id, weight) = entries.first().copied().unwrap_or((0, 0.0));
             let own = tokens[row * count..][..count].iter().map(|&id| id as u32);
-            let is_tied =
-                |id: &u32| entries.iter().any(|entry| entry.0 == *id && entry.1 == weight);
+            let stands = |id: &u32| {
+                is_hybrid || entries.iter().any(|entry| entry.0 == *id && entry.1 == weight)
+            };
             (self.chosen[row], self.weight[row]) =
-                (own.into_iter().find(is_tied).unwrap_or(id), weight);
+                (own.into_iter().find(stands).unwrap_or(id), weight);
         }
         draw
     }

@@ -68,6 +68,12 @@ pub enum Error {
         /// The quantity, its value, and what to try.
         what: String,
     },
+    /// A reward could not be computed.
+    #[error("{what}")]
+    Reward {
+        /// Where, what was found, what was expected, what to do.
+        what: String,
+    },
     /// A training would need more memory than there is, or a device has run out of it.
     #[error("{report}")]
     OutOfMemory {
@@ -147,7 +153,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Config { .. } | Self::Settings(_) | Self::RunExists { .. } => 2,
-            Self::Data { .. } => 3,
+            Self::Data { .. } | Self::Reward { .. } => 3,
             Self::Model(soft_model::Error::Io { source, .. }) if is_disk_full(source) => 7,
             Self::Model(error) => error.exit_code(),
             Self::TokenOutsideVocabulary { .. } | Self::Checkpoint { .. } => 4,

@@ -67,6 +67,20 @@ pub struct Example {
 }
 
 impl Example {
+    /// The first position that the model writes itself, softly or in scored tokens: what stands before
+    /// it is the prompt.
+    #[must_use]
+    pub fn first_written(&self) -> usize {
+        let written = |t: &usize| self.soft[*t] || self.weight[*t] > 0.0;
+        (0..self.len()).find(written).unwrap_or(self.len())
+    }
+
+    /// Multiplies the weights of the soft positions.
+    pub fn weigh_thoughts(&mut self, weight: f32) {
+        let thoughts = self.weight.iter_mut().zip(&self.soft).filter(|(_, soft)| **soft);
+        thoughts.for_each(|(own, _)| *own *= weight);
+    }
+
     /// A plain line of tokens: every input hard, the truth of a position is its token, and every
     /// position from `max(prompt_len, 1)` on is scored with weight 1.
     pub fn from_tokens(token_ids: &[u32], prompt_len: usize) -> Self {

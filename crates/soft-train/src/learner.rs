@@ -14,7 +14,7 @@ use crate::batch::Batch;
 use crate::config::Precision;
 use crate::not_finite::NotFinite;
 use crate::objective::{BatchLoss, Normalize, Objective, StepTotals};
-use crate::rl::{self, Experience, PolicyLoss};
+use crate::rl::{self, Actors, Experience, PolicyLoss, ValueHead};
 use crate::rollout::{Rollout, StepContext};
 
 /// One micro-batch and everything its step shares.
@@ -101,8 +101,28 @@ pub(crate) mod metric_name {
     pub(crate) const CLIP_LOW: &str = "Clipped low";
     /// Share of the draws whose ratio is held from above.
     pub(crate) const CLIP_HIGH: &str = "Clipped high";
+    /// Share of the draws that are clipped at all.
+    pub(crate) const CLIPPED: &str = "Clipped";
     /// Mean of `log pi_old - log pi`.
     pub(crate) const KL_OLD: &str = "KL of the step";
+    /// Mean divergence from the model that training began with.
+    pub(crate) const KL: &str = "KL";
+    /// Mean loss of the values.
+    pub(crate) const VALUE_LOSS: &str = "Value loss";
+    /// Tokens of a row, in the mean.
+    pub(crate) const MEAN_LENGTH: &str = "Row length";
+    /// Of the shortest row.
+    pub(crate) const MIN_LENGTH: &str = "Shortest row";
+    /// Of the longest row.
+    pub(crate) const MAX_LENGTH: &str = "Longest row";
+    /// Tokens of a thought, in the mean.
+    pub(crate) const THOUGHT_LENGTH: &str = "Thought length";
+    /// Share of the rows that were cut off before their end.
+    pub(crate) const TRUNCATED: &str = "Rows cut off";
+    /// Bytes of what was drawn.
+    pub(crate) const BUFFER: &str = "Buffer";
+    /// Loss of the training on the truth beside the rewards.
+    pub(crate) const SUPERVISED: &str = "Supervised loss";
     /// Least ratio of a draw.
     pub(crate) const RATIO_MIN: &str = "Least ratio";
     /// Largest ratio of a draw.
@@ -140,8 +160,22 @@ pub(crate) struct SoftLearner {
     pub(crate) model: Transformer,
     /// Settings of the pipeline that are learned with it.
     pub(crate) filters: Option<LearnableFilters>,
+    /// What is expected of a row, of PPO.
+    pub(crate) value: Option<ValueHead>,
+    /// What a policy is compared with, where that has a weight.
+    #[module(skip)]
+    pub(crate) reference: Option<Arc<Reference>>,
     #[module(skip)]
     pub(crate) setup: Arc<Setup>,
+}
+
+/// The model that training began with, which a policy is not to leave.
+#[derive(Debug)]
+pub(crate) enum Reference {
+    /// The model in training without its low-rank branches.
+    Base,
+    /// A model of its own.
+    Model(Box<Transformer>),
 }
 
 /// What stays the same over the steps.
@@ -174,7 +208,48 @@ impl SoftLearner {
         let mut number = Number { next: 1 };
         let model = model.map(&mut number);
         let filters = filters.map(|filters| filters.map(&mut number));
-        Self { model, filters, setup: Arc::new(setup) }
+        Self { model, filters, value: None, reference: None, setup: Arc::new(setup) }
+    }
+
+    /// With a value head, whose parameters are numbered after all others.
+    pub(crate) fn with_value(mut self, value: Option<ValueHead>) -> Self {
+        let mut number = Number { next: VALUE_IDS };
+        self.value = value.map(|value| value.map(&mut number));
+        self
+    }
+
+    /// The model that training began with, without gradients.
+    fn reference(&self) -> Option<Transformer> {
+        Some(match self.reference.as_deref()? {
+            Reference::Model(model) => (**model).clone(),
+            Reference::Base => {
+                let mut model = self.model.valid();
+                model.set_low_rank(false);
+                model
+            }
+        })
+    }
+
+    /// The update on what was drawn.
+    fn rewarded(&self, experience: &Experience, loss: &PolicyLoss) -> TrainOutput<StepItem> {
+        let reference = self.reference();
+        let (model, value) = (&self.model, self.value.as_ref());
+        let actors = Actors { model, value, reference: reference.as_ref() };
+        let update = rl::differentiate(actors, experience, loss);
+        let values = vec![
+            (metric_name::LOSS, update.loss),
+            (metric_name::ENTROPY, update.entropy),
+            (metric_name::CLIP_LOW, update.clipped[0]),
+            (metric_name::CLIP_HIGH, update.clipped[1]),
+            (metric_name::CLIPPED, update.clipped[0] + update.clipped[1]),
+            (metric_name::KL_OLD, update.kl_old),
+            (metric_name::KL, update.kl),
+            (metric_name::VALUE_LOSS, update.value),
+            (metric_name::RATIO_MIN, update.ratio[0]),
+            (metric_name::RATIO_MAX, update.ratio[1]),
+        ];
+        let grads = GradientsParams::from_grads(update.gradients, self);
+        TrainOutput { grads, item: StepItem { values } }
     }
 
     /// An optimizer that has seen nothing: no decay pulls at learned settings, whose 0 means nothing.
@@ -185,6 +260,9 @@ impl SoftLearner {
         adamw.with_group(ParamGroup::ids_from_module(filters.clone()), undecayed, None)
     }
 }
+
+/// The first number of a value head: no model has so many parameters that are tensors.
+const VALUE_IDS: u64 = 1 << 40;
 
 struct Number {
     next: u64,
@@ -208,17 +286,7 @@ impl TrainStep for SoftLearner {
 
     fn step(&self, mut item: MicroBatch) -> TrainOutput<StepItem> {
         if let Some((experience, loss)) = &item.experience {
-            let update = rl::differentiate(&self.model, experience, loss);
-            let values = vec![
-                (metric_name::LOSS, update.loss),
-                (metric_name::ENTROPY, update.entropy),
-                (metric_name::CLIP_LOW, update.clipped[0]),
-                (metric_name::CLIP_HIGH, update.clipped[1]),
-                (metric_name::KL_OLD, update.kl),
-                (metric_name::RATIO_MIN, update.ratio[0]),
-                (metric_name::RATIO_MAX, update.ratio[1]),
-            ];
-            return TrainOutput { grads: update.gradients, item: StepItem { values } };
+            return self.rewarded(experience, loss);
         }
         if let Some(filters) = &self.filters {
             item.context.pipeline = item.context.pipeline.with_learnable(filters.clone());
@@ -313,7 +381,8 @@ fn global_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
     squares.1.map_or(0.0, |sum| soft_core::host_values(sum)[0].sqrt())
 }
 
-fn scale<M: Module>(module: &M, grads: &mut GradientsParams, factor: f64) {
+/// Multiplies all gradients.
+pub(crate) fn scale<M: Module>(module: &M, grads: &mut GradientsParams, factor: f64) {
     struct Scale<'a>(&'a mut GradientsParams, f64);
     impl ModuleVisitor for Scale<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -18,6 +18,7 @@ mod evaluation;
 mod markup;
 mod page;
 mod reproduction;
+mod rewards;
 mod row;
 mod run;
 mod samples;

@@ -9,6 +9,7 @@ mod forgetting;
 mod frozen;
 mod learned;
 mod model;
+mod rewarded;
 mod samples;
 mod soft_config;
 mod trained;
@@ -157,7 +158,7 @@ impl Problem {
 
     /// The examples of each stage.
     fn stages(&self, config: &Config, arm: Arm) -> Result<Vec<Vec<Example>>, Error> {
-        match self {
+        let mut stages: Vec<Vec<Example>> = match self {
             Self::Task(task) => {
                 let of_stage = |stage| {
                     let cut = config.curriculum.cut(stage);
@@ -167,12 +168,17 @@ impl Problem {
                     };
                     task.train.iter().map(example).collect()
                 };
-                Ok((0..self.num_stages(config)).map(of_stage).collect())
+                (0..self.num_stages(config)).map(of_stage).collect()
             }
             Self::Examples { train, earlier, .. } => {
-                Ok(earlier.iter().chain([train]).cloned().collect())
+                earlier.iter().chain([train]).cloned().collect()
             }
+        };
+        let weight = config.objective.thought_weight as f32;
+        if weight != 1.0 {
+            stages.iter_mut().flatten().for_each(|example| example.weigh_thoughts(weight));
         }
+        Ok(stages)
     }
 
     /// The examples of `data.train` and `data.valid`; remarks are added to `notes`.

@@ -50,6 +50,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const TIMES: &str = "times.jsonl";
 /// Name of the record of what the model wrote.
 pub const SAMPLES: &str = "samples.jsonl";
+/// What rows of a group wrote and were rewarded with, at the steps that are told of.
+pub const COMPLETIONS: &str = "completions.jsonl";
 /// Name of the record of beliefs, step by step.
 pub const TRACES: &str = "traces.jsonl";
 /// Name of the final table.
@@ -197,6 +199,14 @@ impl RunDir {
         JsonlWriter::append_to(&self.path.join(TIMES))
     }
 
+    /// Opens [`COMPLETIONS`] for appending.
+    ///
+    /// # Errors
+    /// [`Error::Disk`] where it cannot be written.
+    pub fn completions(&self) -> Result<JsonlWriter, Error> {
+        JsonlWriter::append_to(&self.path.join(COMPLETIONS))
+    }
+
     /// Opens the record of what the model wrote for appending.
     ///
     /// # Errors
@@ -216,7 +226,7 @@ impl RunDir {
     /// [`Error::Data`] if a line before the last is damaged, [`Error::Disk`] if the file cannot be
     /// written.
     pub fn truncate_after(&self, step: u64) -> Result<(), Error> {
-        [METRICS, TIMES, SAMPLES, NONFINITE]
+        [METRICS, TIMES, SAMPLES, COMPLETIONS, NONFINITE]
             .iter()
             .try_for_each(|name| jsonl::truncate_after(&self.path.join(name), step))
     }

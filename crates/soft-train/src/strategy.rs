@@ -2,6 +2,7 @@
 
 mod drawn;
 mod report;
+mod rewarded;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -25,14 +26,13 @@ use crate::dashboard::{self, Activity, News};
 use crate::error::Error;
 use crate::feed::StepFeed;
 use crate::learned;
-use crate::learner::{MicroBatch, SoftLearner, StepItem, metric_name};
+use crate::learner::{SoftLearner, StepItem, metric_name};
 use crate::not_finite::{self, NotFinite};
 use crate::pace::Pace;
 use crate::renderer::say;
-use crate::rl::Drawing;
+use crate::rl::{Alarms, Drawing};
 use crate::run_dir::{EventFile, JsonlWriter};
 use crate::stopwatch::Stopwatch;
-use drawn::Drawn;
 use report::{StepFigures, in_words};
 use watch::BrokenStep;
 
@@ -75,7 +75,7 @@ pub(crate) struct HeldOut {
 pub(crate) struct Job {
     pub(crate) feed: StepFeed,
     /// What is drawn and rewarded, where rewards stand in the place of the truth.
-    pub(crate) drawing: Option<Drawing>,
+    pub(crate) drawing: Option<Arc<Drawing>>,
     /// What was done before: not zero when a run is resumed.
     pub(crate) before: Done,
     pub(crate) steps: usize,
@@ -92,6 +92,10 @@ pub(crate) struct Job {
     pub(crate) metrics: JsonlWriter,
     /// What each step took: apart from the metrics, which come out the same each time.
     pub(crate) times: JsonlWriter,
+    /// What rows of a group wrote, where they are rewarded.
+    pub(crate) completions: Option<JsonlWriter>,
+    /// Signs of a training on rewards that goes wrong.
+    pub(crate) alarms: Alarms,
     /// The metrics for TensorBoard, where they are asked for.
     pub(crate) events: Option<EventFile>,
     pub(crate) save: SaveCheckpoint,
@@ -198,10 +202,10 @@ impl Steps<'_> {
             let last = step + 1 == self.job.steps;
             let evaluates = is_due(self.job.eval_every, step + 1);
             let stopwatch = Stopwatch::start();
-            let figures = match self.should_stop() {
-                true => None,
-                false if self.job.drawing.is_some() => self.reward_step(learner, step)?,
-                false => self.step(learner, step)?,
+            let figures = match (self.should_stop(), self.job.drawing.clone()) {
+                (true, _) => None,
+                (false, Some(drawing)) => self.rewarded(&drawing, learner, &done, step)?,
+                (false, None) => self.step(learner, step)?,
             };
             let Some(figures) = figures else {
                 return Err(self.interrupted(learner, &done, saved)?);
@@ -231,8 +235,13 @@ impl Steps<'_> {
             };
             let judged = self.job.watch.judge(&mut done.course, done.steps, &held_out);
             let lost = self.job.watch.lost(&mut done.course, figures.finite_loss());
+            let lost = lost.or_else(|| self.left(&figures));
             self.report(&done, &figures, &held_out, took)?;
-            self.job.times.append(&took.at_step(done.steps))?;
+            let mut times = took.at_step(done.steps);
+            if let Some(rewarded) = &figures.rewarded {
+                rewarded.add_times(&mut times);
+            }
+            self.job.times.append(&times)?;
             if let Some(what) = lost {
                 let place = |(_, path): &(usize, PathBuf)| {
                     format!("; the last checkpoint is {}", path.display())
@@ -278,6 +287,7 @@ impl Steps<'_> {
         dashboard::tell(|| News::Doing(Activity::Saving));
         // Not before the record of the step: a run that goes on from here does not make it again.
         self.job.metrics.sync()?;
+        self.job.completions.as_mut().map_or(Ok(()), |record| record.sync())?;
         self.job.times.sync()?;
         // Burn's Learner shows its optimizer to `optimize` alone, which is asked for nothing else.
         learner.model().setup.exchange().save_optimizer = true;
@@ -396,55 +406,6 @@ impl Steps<'_> {
         Ok(Some(self.update(learner, step, reduced.grads(), sums, counts, true)))
     }
 
-    /// Draws, rewards, and the updates on what was drawn. None where the run was asked to stop
-    /// before all was drawn.
-    fn reward_step(
-        &mut self,
-        learner: &mut Learner<SoftLearner>,
-        step: usize,
-    ) -> Result<Option<StepFigures>, Error> {
-        let problems = self.job.feed.rows(step);
-        let Some(drawing) = &self.job.drawing else { return Ok(None) };
-        let model = learner.model().valid();
-        let mut drawn = Drawn::default();
-        for problems in problems {
-            if self.should_stop() {
-                return Ok(None);
-            }
-            drawn.extend(drawing.draw(&model.model, &problems, step, drawn.rows())?);
-        }
-        drop(model);
-        let loss = drawn.loss(&drawing.rl);
-        let updates = drawing.rl.updates;
-        let mut last = None;
-        for update in 0..updates {
-            let mut reduced = GradientsAccumulator::new();
-            let mut sums = StepItem::default();
-            let model = learner.model();
-            for experience in &drawn.experiences {
-                let output = learner.train_step(MicroBatch::drawn(experience.clone(), loss));
-                reduced.accumulate(&model, output.grads);
-                drawn::add(&mut sums, output.item);
-            }
-            drop(model);
-            sums.values.extend(drawn.figures());
-            let (first, counts) = (update == 0, drawn.counts());
-            let figures = self.update(learner, step, reduced.grads(), sums, counts, first);
-            if let (Some(_), false) = (&figures.not_finite, first) {
-                // The updates before it stay: the step is done, with fewer of them.
-                let at = self.at(step + 1);
-                say(format_args!("{at} | update {} of {updates} is not finite", update + 1));
-                break;
-            }
-            let broken = figures.not_finite.is_some();
-            last = Some(figures);
-            if broken {
-                break;
-            }
-        }
-        Ok(last)
-    }
-
     /// One update of the optimizer, and what there is to tell of it. The learning rate moves once
     /// a step.
     fn update(
@@ -496,6 +457,7 @@ impl Steps<'_> {
             token_norms,
             learned: learned.unwrap_or_default(),
             not_finite,
+            rewarded: None,
         }
     }
 }

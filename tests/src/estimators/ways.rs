@@ -62,9 +62,17 @@ pub struct Terms {
 
 impl Way {
     /// The goal whose loss is that of what it feeds.
+    ///
+    /// # Panics
+    /// If it draws Dirichlet shares: no gradient is known here of a loss under them but their own.
     pub fn goal(self) -> Goal {
         match self {
-            Self::Through(Estimator::Exact) => Goal::Mixture,
+            Self::Through(Estimator::Exact) | Self::Score { policy: Policy::Hybrid, .. } => {
+                Goal::Mixture
+            }
+            Self::Score { policy: Policy::Dirichlet { .. }, .. } => {
+                panic!("there is no goal of Dirichlet shares")
+            }
             Self::Through(Estimator::Gumbel { temperature })
             | Self::Score { policy: Policy::Gumbel { temperature }, .. } => {
                 Goal::Gumbel { temperature }
@@ -81,10 +89,13 @@ impl Way {
 
     /// Whether it is known to be unbiased for its own goal.
     pub fn is_unbiased(self) -> bool {
-        matches!(
-            self,
-            Self::Through(Estimator::Exact | Estimator::Gumbel { .. }) | Self::Score { .. }
-        )
+        match self {
+            Self::Through(estimator) => {
+                matches!(estimator, Estimator::Exact | Estimator::Gumbel { .. })
+            }
+            Self::StraightThrough => false,
+            Self::Score { policy, .. } => policy != Policy::Hybrid,
+        }
     }
 
     /// Whether anything is drawn.
@@ -161,6 +172,10 @@ impl std::fmt::Display for Way {
                     Policy::Samples { count } => write!(f, "score, {count} tokens")?,
                     Policy::Gumbel { temperature } => write!(f, "score, Gumbel {temperature}")?,
                     Policy::Gaussian { .. } => write!(f, "score, Gaussian {relative}")?,
+                    Policy::Hybrid => write!(f, "score, token beside the mixture")?,
+                    Policy::Dirichlet { concentration } => {
+                        write!(f, "score, Dirichlet {concentration}")?;
+                    }
                 }
                 if *baseline { Ok(()) } else { write!(f, ", no baseline") }
             }

@@ -10,11 +10,13 @@ use crate::generate::{GenerateOptions, draw};
 use crate::record::Mode;
 use crate::thinking::{Manner, Span, Thinking};
 
-const POLICIES: [Policy; 4] = [
+const POLICIES: [Policy; 6] = [
     Policy::Token,
     Policy::Samples { count: 3 },
     Policy::Gumbel { temperature: 0.7 },
     Policy::Gaussian { sigma: 0.4 },
+    Policy::Hybrid,
+    Policy::Dirichlet { concentration: 3.0 },
 ];
 
 fn model(device: &Device) -> Transformer {
@@ -72,7 +74,7 @@ fn one_pass_scores_what_was_drawn_step_by_step() {
                     let last = logits.dims()[0] - 1;
                     let logits = logits.narrow(0, last, 1).repeat_dim(0, drawn.batch());
                     let expected = drawn_step.draws[place].as_ref().expect("a draw");
-                    let expected = host_values(expected.log_prob(logits, &embedding))[row];
+                    let expected = host_values(expected.relative_log_prob(logits, &embedding))[row];
                     assert!((expected - found[step][row]).abs() < 1e-9, "{policy:?}");
                     scored += 1;
                 }
@@ -145,6 +147,28 @@ fn hard_rows_draw_tokens_alone() {
             assert_eq!(ids[row] as u32, rows[row].token_ids[step]);
         }
     }
+}
+
+/// A hybrid thought feeds a mixture, and the token that was drawn stands for it: in the first step
+/// that of a generation that draws tokens alone.
+#[test]
+fn the_token_of_a_hybrid_thought_stands_for_it() {
+    let model = model(&Device::flex());
+    let options = GenerateOptions { keep_inputs: true, ..thinking(Span::First(3)) };
+    let first = |policy| {
+        let (rows, drawn) =
+            draw(&model, &prompts(), Mode::Soft, policy, &options).expect("valid settings");
+        let ids: Vec<u32> = rows.iter().map(|row| row.token_ids[0]).collect();
+        (ids, rows, drawn)
+    };
+    let (tokens, ..) = first(Policy::Token);
+    let (found, rows, drawn) = first(Policy::Hybrid);
+    assert_eq!(found, tokens);
+    let draw = drawn.steps[0].draws[0].as_ref().expect("a thought");
+    let Action::Hybrid { weights, .. } = &draw.action else { panic!("a mixture is fed") };
+    let heaviest: Vec<i64> = weights.clone().argmax(1).to_data().iter::<i64>().collect();
+    let same = heaviest.iter().zip(&found).filter(|(a, b)| **a == i64::from(**b)).count();
+    assert!(same < rows.len(), "the test wants a draw that is not the likeliest token");
 }
 
 #[test]

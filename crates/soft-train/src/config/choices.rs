@@ -15,6 +15,9 @@ macro_rules! choice {
         }
 
         impl $name {
+            /// Every value.
+            pub const VALUES: &'static [Self] = &[$(Self::$variant),+];
+
             /// The word that stands for this value in a configuration.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -34,7 +37,7 @@ macro_rules! choice {
 
 mod rl;
 
-pub use rl::{RlAlgorithm, RlLoss, RlPolicy};
+pub use rl::{RewardKind, RlAlgorithm, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale};
 
 choice! {
     /// Architecture of a model that is built from a configuration.

@@ -32,8 +32,8 @@ pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
     GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, MemoryCheck,
     Mode, ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset,
-    RlAlgorithm, RlLoss, RlPolicy, RolloutKind, ScheduleForm, SearchKind, SoftInputs, SpanKind,
-    Stage, TooLong, TrainOn,
+    RewardKind, RlAlgorithm, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale, RolloutKind,
+    ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
 pub use error::{ConfigError, Problem};

@@ -482,7 +482,7 @@ impl Default for Guidance {
 }
 
 /// The loss: terms and divisor.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Objective {
     /// Weight of the mean entropy (nats) of the soft inputs in the loss: above 0 sharpens them, below 0 spreads them.
@@ -495,8 +495,25 @@ pub struct Objective {
     pub entropy_hold: usize,
     /// Steps of the schedule, after `objective.entropy_hold`; 0 is the rest of the training.
     pub entropy_steps: usize,
+    /// Weight in the loss of what a soft position should be; 0 trains on the rest alone, whose gradient reaches the thoughts through what they feed.
+    #[schemars(range(min = 0.0))]
+    pub thought_weight: f64,
     /// What the sum of the losses is divided by.
     pub normalize: Normalize,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self {
+            entropy_beta: 0.0,
+            entropy_schedule: ScheduleForm::default(),
+            entropy_start: 0.0,
+            entropy_hold: 0,
+            entropy_steps: 0,
+            thought_weight: 1.0,
+            normalize: Normalize::default(),
+        }
+    }
 }
 
 /// Length of training, batch, optimizer.

@@ -15,8 +15,8 @@ use super::training::TrainResults;
 use crate::error::Error;
 use crate::run::data_card::DataCard;
 use crate::run_dir::{
-    BEFORE, CONFIG, DATA, ENVIRONMENT, METRICS, NONFINITE, ORIGINS, RESULTS, SAMPLES, TIMES,
-    TRACES, read_jsonl,
+    BEFORE, COMPLETIONS, CONFIG, DATA, ENVIRONMENT, METRICS, NONFINITE, ORIGINS, RESULTS, SAMPLES,
+    TIMES, TRACES, read_jsonl,
 };
 
 /// Folder of the arms after the first.
@@ -52,6 +52,8 @@ pub(super) struct ArmMetrics {
     pub(super) times: Vec<Value>,
     /// Steps that were not finite.
     pub(super) broken: Vec<Value>,
+    /// What rows of a group wrote, of a run on rewards.
+    pub(super) completions: Vec<Value>,
 }
 
 /// `results.json`.
@@ -154,7 +156,8 @@ fn read_metrics(path: &Path) -> Result<Vec<ArmMetrics>, Error> {
     let arm = |folder: &Path, name: Option<String>| -> Result<ArmMetrics, Error> {
         let times = read_jsonl(&folder.join(TIMES))?;
         let broken = read_jsonl(&folder.join(NONFINITE))?;
-        Ok(ArmMetrics { name, records: records(folder)?, times, broken })
+        let completions = read_jsonl(&folder.join(COMPLETIONS))?;
+        Ok(ArmMetrics { name, records: records(folder)?, times, broken, completions })
     };
     let mut metrics = vec![arm(path, None)?];
     // A run of one arm has no such folder.

@@ -71,6 +71,7 @@ pub(super) fn sections(run: &Run, results: Option<&TrainResults>) -> String {
         html.push_str(&format!("<section><h2>Arms</h2>\n{}</section>\n", arms_table(arms)));
     }
     html.push_str(&checkpoints(arms, results.map_or(&[], |results| &results.endings)));
+    html.push_str(&super::rewards::section(&run.metrics));
     let curves = curves(run, arms);
     if !curves.is_empty() {
         html.push_str(&format!("<section><h2>Curves</h2>\n{curves}</section>\n"));

@@ -10,6 +10,7 @@ use soft_model::{
 
 use super::attention::{EdgeAttention, edge_attention};
 use super::compute::{ComputePoint, points};
+use super::rewarded::{self, Rewarded};
 use super::table::Kind;
 use crate::belief::{Beliefs, answers_and_beliefs, weights};
 use crate::comparison::{Source, Thought, changed, thoughts};
@@ -57,6 +58,9 @@ pub struct Measured {
     /// On a graph: where the second layer looks while a thought is made.
     #[serde(default)]
     pub attention: Vec<EdgeAttention>,
+    /// What training on rewards did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewarded: Option<Rewarded>,
 }
 
 /// Right answers under a control.
@@ -111,7 +115,8 @@ pub(super) fn measure(
     let mut measured = Measured { right: bits(&right), beliefs, ..Measured::default() };
     match kind {
         Kind::Plain => {}
-        Kind::Thoughts | Kind::SoftBeams => {
+        Kind::Rewards if asking.arm == Arm::Hard => {}
+        Kind::Thoughts | Kind::SoftBeams | Kind::Rewards => {
             let thoughts = all_thoughts(model, task, problems, asking)?;
             measured.controls = controls(model, task, problems, asking, &thoughts)?;
             measured.heat = heat(model, task, problems, &thoughts);
@@ -283,12 +288,10 @@ fn sampled(
     Ok(Sampled { temperature, pass: curve(pass_at), majority: curve(majority_at), tokens })
 }
 
-/// `1 - C(n - c, k) / C(n, k)` of n answers with c right ones.
+/// [`rewarded::pass_at`] of answers.
 fn pass_at(k: usize, answers: &[Answer], right: &[u32]) -> f64 {
     let is_right = |answer: &&Answer| answer.as_deref() == Some(right);
-    let (n, c) = (answers.len(), answers.iter().filter(is_right).count());
-    let none = (0..k).map(|i| (n - c).saturating_sub(i) as f64 / (n - i) as f64);
-    1.0 - none.product::<f64>()
+    rewarded::pass_at(k, answers.len(), answers.iter().filter(is_right).count())
 }
 
 /// The share of the groups of k answers in a row, the last ones going on with the first, whose most

@@ -56,6 +56,8 @@ pub enum Kind {
     Thoughts,
     /// As `Thoughts`, with soft beams and what each costs.
     SoftBeams,
+    /// Training on rewards: what draws of the policy reach before and after, and as `Thoughts`.
+    Rewards,
     /// A chain of thought in tokens: pass@k and majority@k at several temperatures, and beams.
     Samples,
 }
@@ -90,6 +92,8 @@ pub struct Cell {
     pub kind: Kind,
     /// Where it stands.
     pub place: Place,
+    /// The cell whose model it begins with, of the same seed.
+    pub start: Option<&'static str>,
 }
 
 impl Table {

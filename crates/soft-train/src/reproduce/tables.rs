@@ -2,6 +2,7 @@
 
 mod mnns;
 mod others;
+mod rewards;
 
 use super::table::Table;
 
@@ -14,6 +15,7 @@ fn all() -> Vec<Table> {
         others::multiplication(),
         others::prosqa(),
         others::prosqa_tuning(),
+        rewards::rewards(),
     ]
 }
 

@@ -9,7 +9,9 @@ use serde_json::Value;
 use soft_model::{ModelFiles, Transformer};
 
 use super::measure::{Measured, VERSION, asking, measure};
+use super::rewarded::rewarded;
 use super::table::{Budget, Cell, Kind, Table};
+use crate::checkpoint_dir::CHECKPOINTS;
 use crate::config::{Config, Loader, Resolved};
 use crate::error::Error;
 use crate::run::{Resume, TrainOptions, train};
@@ -110,10 +112,25 @@ impl Unit<'_> {
             "save.keep_best=0".to_owned(),
             "log.every=1000000".to_owned(),
         ];
+        let start = self.start().map(|start| start.checkpoint(dir)).transpose()?;
+        let start = start.map(|path| format!("model.path={:?}", path.display().to_string()));
         let loader = Loader::new().text(self.table.name, self.table.base);
         // The cell's settings are last: they may, for one, evaluate more rarely.
-        let loader = loader.overrides(own).overrides(settings);
+        let loader = loader.overrides(own).overrides(start).overrides(settings);
         loader.load().map_err(|error| Error::Config { report: error.to_string() })
+    }
+
+    /// The unit whose model it begins with.
+    #[must_use]
+    pub fn start(&self) -> Option<Self> {
+        let cell = self.table.cell(self.cell.start?)?;
+        Some(Self { cell, ..*self })
+    }
+
+    /// Where its last checkpoint lies.
+    fn checkpoint(&self, dir: &Path) -> Result<PathBuf, Error> {
+        let run = dir.join(self.resolved(dir)?.config.run.name);
+        Ok(run.join(CHECKPOINTS).join(format!("step-{:06}", self.cell.steps(self.budget))))
     }
 
     /// The result, where it is there already and of these settings.
@@ -151,7 +168,12 @@ impl Unit<'_> {
             .curriculum
             .cut_after(config.train.steps, config.curriculum.count(task.max_steps()));
         let asking = asking(self.cell.arm, config.soft.manner()?, cut, self.seed);
-        let measured = measure(&model, &task, &asking, self.cell.kind)?;
+        let mut measured = measure(&model, &task, &asking, self.cell.kind)?;
+        if let (Kind::Rewards, Some(start)) = (self.cell.kind, self.start()) {
+            let files = ModelFiles::open(&start.checkpoint(dir)?)?;
+            let before = Transformer::open(&files, device, DType::F32)?;
+            measured.rewarded = Some(rewarded(config, &task, &asking, [&before, &model])?);
+        }
         let metrics = read_jsonl(&trained.run_dir.join("metrics.jsonl"))?;
         let result = UnitResult {
             cell: self.cell.name.to_owned(),
@@ -186,7 +208,9 @@ impl Unit<'_> {
 /// Of everything but where the run lies, and of what is measured.
 fn settings_crc32(config: &Config, kind: Kind) -> u32 {
     let mut config = config.clone();
-    config.run.dir.clear();
+    let dir = std::mem::take(&mut config.run.dir);
+    // Whose model it begins with, wherever that lies.
+    config.model.path = config.model.path.map(|path| path.replace(&dir, ""));
     config.run.name.clear();
     crc32fast::hash(format!("{VERSION} {kind:?}\n{}", config.to_toml()).as_bytes())
 }

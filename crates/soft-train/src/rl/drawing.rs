@@ -1,23 +1,25 @@
 //! Thoughts and answers drawn from a model, and what they are worth.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use soft_core::{PipelineConfig, Policy, SoftPipeline, host_values};
-use soft_model::{Drawn, Gate, GenerateOptions, Manner, Mode, Span, Thinking, Transformer, draw};
+use burn::module::Module;
+use soft_core::{Policy, float_tensor, host_values};
+use soft_model::{Drawn, GenerateOptions, Transformer, draw};
 
-use super::advantage::{advantages, has_signal};
-use crate::config::{Arm, Rl, RlPolicy};
+use super::advantage::{advantages, batch_scale, gae, has_signal, whitened};
+use super::reward::Weighted;
+use super::source::{Completion, Source, Texts};
+use super::value::ValueHead;
+use crate::config::{Rl, RlAlgorithm, RlDiscretize, RlPolicy, RlScale};
 use crate::error::Error;
-use crate::evaluate::{Asking, groups};
-use crate::task::{Problem, Task};
 
-/// How problems of a task are answered at random, and rewarded: 1 for a right answer, else 0.
-#[derive(Debug, Clone)]
+/// How problems are answered at random, and rewarded.
+#[derive(Debug)]
 pub struct Drawing {
-    /// The task.
-    pub task: Arc<Task>,
-    /// Who answers.
-    pub arm: Arm,
+    /// Where the prompts come from.
+    pub source: Arc<dyn Source>,
+    /// What is rewarded.
+    pub rewards: Mutex<Vec<Weighted>>,
     /// Policy, algorithm and group.
     pub rl: Rl,
     /// Seed of the run.
@@ -29,14 +31,44 @@ pub struct Drawing {
 pub struct Experience {
     /// What they drew.
     pub drawn: Drawn,
-    /// Log-probabilities under the model that drew it: `[step][row]`.
+    /// Log-probabilities under the model that drew it, less a constant of each draw: `[step][row]`.
     pub log_probs: Vec<Vec<f64>>,
-    /// Advantage of each row.
-    pub advantages: Vec<f64>,
-    /// Reward of each row.
+    /// Whether there is something to learn of each draw: `[step][row]`.
+    pub counts: Vec<Vec<bool>>,
+    /// What each row wrote.
+    pub completions: Vec<Completion>,
+    /// Names of the rewards, and those of each row.
+    pub parts: Vec<(String, Vec<f64>)>,
+    /// Their weighted sum, of each row.
     pub rewards: Vec<f64>,
-    /// Groups of them, and those whose rewards do not differ.
-    pub groups: [usize; 2],
+    /// Advantage of each draw: `[step][row]`.
+    pub advantages: Vec<Vec<f64>>,
+    /// What the value head said of each draw, and should have said: `[step][row]`; of PPO alone.
+    pub values: Option<[Vec<Vec<f64>>; 2]>,
+    /// Rows of a group.
+    pub group: usize,
+}
+
+impl Experience {
+    /// Rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.completions.len()
+    }
+
+    /// Draws that are learned from.
+    #[must_use]
+    pub fn draws(&self) -> usize {
+        self.counts.iter().flatten().filter(|&&counted| counted).count()
+    }
+
+    /// Groups, and those of them whose rewards do not differ.
+    #[must_use]
+    pub fn groups(&self) -> [usize; 2] {
+        let groups = self.rewards.chunks(self.group.max(1));
+        let silent = groups.clone().filter(|rewards| !has_signal(rewards)).count();
+        [groups.count(), silent]
+    }
 }
 
 impl Drawing {
@@ -50,73 +82,198 @@ impl Drawing {
                 let square = host_values(model.embedding().square().mean().reshape([1]))[0];
                 Policy::Gaussian { sigma: self.rl.sigma * square.sqrt() }
             }
+            RlPolicy::Hybrid => Policy::Hybrid,
+            RlPolicy::Dirichlet => Policy::Dirichlet { concentration: self.rl.concentration },
         }
     }
 
-    /// Draws a group for each of some problems, rewards it and compares it. `step` is that of the
-    /// training, `first_row` the number of rows that were drawn before in it: every row of a run has
-    /// noise of its own, and the same after a restart.
+    /// Draws a group for each of some problems from a model as it is in training: what is drawn is
+    /// scored by the very pass that scores it at an update, so that the first ratios are 1 to the bit
+    /// where the model is on an autodiff device. `step` is that of the training, `first_row` the number
+    /// of rows that were drawn before in it: every row of a run has noise of its own, and the same
+    /// after a restart. The value head, where there is one, says what it expects.
     ///
     /// # Errors
     /// A model that cannot run a problem.
     pub fn draw(
         &self,
         model: &Transformer,
+        value: Option<&ValueHead>,
         problems: &[usize],
         step: usize,
         first_row: usize,
     ) -> Result<Vec<Experience>, Error> {
-        let (size, policy) = (self.rl.group, self.policy(model));
-        let own: Vec<Problem> =
-            problems.iter().map(|&problem| self.task.train[problem].clone()).collect();
-        let greedy = crate::evaluate::greedy()?;
-        let asking = Asking { arm: self.arm, thoughts: greedy, cut: None, seed: self.seed };
+        let inner = match model.device().is_autodiff() {
+            true => model.valid(),
+            false => model.clone(),
+        };
+        let (size, policy) = (self.rl.group, self.policy(&inner));
+        let sampled = self.rl.discretize == RlDiscretize::Samples;
         let mut row = first_row;
         let mut found = Vec::new();
-        for group in groups(&self.task, &own, &asking) {
-            let mode = if self.arm == Arm::Soft { Mode::Soft } else { Mode::Hard };
-            let plain = |mode| -> Result<Manner, Error> {
-                Ok(Manner::new(SoftPipeline::new(PipelineConfig::default())?, mode))
-            };
+        for lot in self.source.lots(problems)? {
             let options = GenerateOptions {
-                thoughts: plain(mode)?,
-                thinking: Some(Thinking {
-                    span: Span::First(group.thoughts),
-                    gate: Gate::Open,
-                    answer: plain(Mode::Hard)?,
-                }),
-                max_new: group.max_new,
-                eos_ids: model.config().eos_ids.clone(),
                 seed: seed_of(self.seed, step),
                 first_row: row as u32,
-                ..GenerateOptions::default()
+                ..lot.options.clone()
             };
-            let of_rows: Vec<&Problem> =
-                group.places.iter().flat_map(|&place| vec![&own[place]; size]).collect();
-            row += of_rows.len();
-            let prompts: Vec<Vec<u32>> =
-                of_rows.iter().map(|problem| problem.prompt.clone()).collect();
-            let (made, drawn) = draw(model, &prompts, mode, policy, &options)?;
-            let reward = |(problem, made): (&&Problem, &soft_model::Generation)| {
-                let right = self.task.is_right(self.arm, problem, None, &made.token_ids);
-                f64::from(u8::from(right))
+            let of_group = |prompt: &Vec<u32>| vec![prompt.clone(); size];
+            let prompts: Vec<Vec<u32>> = lot.prompts.iter().flat_map(of_group).collect();
+            row += prompts.len();
+            let (made, drawn) = draw(&inner, &prompts, lot.mode, policy, &options)?;
+            let problem = |row: usize| lot.problems[row / size];
+            let completion = |(row, made)| {
+                let wrote = (made, &drawn, row);
+                Completion::new(&*self.source, &lot, problem(row), wrote, sampled)
             };
-            let rewards: Vec<f64> = of_rows.iter().zip(&made).map(reward).collect();
-            let silent = rewards.chunks(size).filter(|rewards| !has_signal(rewards)).count();
-            let advantage = |rewards: &[f64]| advantages(self.rl.algorithm, rewards);
+            let completions: Vec<Completion> = made.iter().enumerate().map(completion).collect();
+            let mut counts = drawn.counts();
+            if self.rl.mask_truncated {
+                let ended = |row: usize| completions[row].ended;
+                let masked = |step: &mut Vec<bool>| {
+                    step.iter_mut().enumerate().for_each(|(row, counted)| *counted &= ended(row));
+                };
+                counts.iter_mut().for_each(masked);
+            }
+            let scores = drawn.score(model);
+            let rows = drawn.batch();
+            let by_step = |values: Vec<f64>| -> Vec<Vec<f64>> {
+                values.chunks(rows).map(<[f64]>::to_vec).collect()
+            };
+            let log_probs = by_step(host_values(scores.log_probs.detach()));
+            let values = value.map(|head| {
+                let values = by_step(host_values(head.forward(scores.hidden).detach()));
+                [values.clone(), values]
+            });
             found.push(Experience {
-                log_probs: drawn.log_probs(model),
-                advantages: rewards.chunks(size).flat_map(advantage).collect(),
-                groups: [rewards.len() / size, silent],
+                log_probs,
+                counts,
+                completions,
+                parts: Vec::new(),
+                rewards: vec![0.0; rows],
+                advantages: vec![vec![0.0; rows]; drawn.steps.len()],
+                values,
+                group: size,
                 drawn,
-                rewards,
             });
         }
         Ok(found)
+    }
+
+    /// Rewards rows that were drawn.
+    ///
+    /// # Errors
+    /// A reward that cannot say, or says what is no finite number.
+    pub fn reward(&self, experiences: &mut [Experience]) -> Result<(), Error> {
+        let mut rewards = self.rewards.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = rewards.iter().any(|own| own.reward.reads());
+        for experience in experiences {
+            let completions: Vec<&Completion> = experience.completions.iter().collect();
+            let texts: Vec<Texts> = match reads {
+                true => completions.iter().map(|own| self.source.texts(own)).collect(),
+                false => Vec::new(),
+            };
+            let mut sum = vec![0.0; completions.len()];
+            let mut parts = Vec::new();
+            for Weighted { reward, weight } in rewards.iter_mut() {
+                let scores = reward.score(&completions, &texts)?;
+                check(reward.name(), &scores, completions.len())?;
+                sum.iter_mut().zip(&scores).for_each(|(sum, score)| *sum += *weight * score);
+                parts.push((reward.name().to_owned(), scores));
+            }
+            (experience.rewards, experience.parts) = (sum, parts);
+        }
+        Ok(())
+    }
+
+    /// Makes advantages of the rewards of all rows of a step.
+    pub fn weigh(&self, experiences: &mut [Experience]) {
+        weigh(&self.rl, experiences);
+    }
+
+    /// What a row wrote, in words.
+    #[must_use]
+    pub fn texts(&self, completion: &Completion) -> Texts {
+        self.source.texts(completion)
+    }
+}
+
+/// A reward is a finite number for every row.
+fn check(name: &str, scores: &[f64], rows: usize) -> Result<(), Error> {
+    let refuse = |what: String| Err(Error::Reward { what });
+    if scores.len() != rows {
+        let found = scores.len();
+        return refuse(format!("the reward \"{name}\" gave {found} numbers; expected {rows}"));
+    }
+    match scores.iter().position(|score| !score.is_finite()) {
+        None => Ok(()),
+        Some(row) => refuse(format!(
+            "the reward \"{name}\" is {} for row {row}; expected a finite number",
+            scores[row]
+        )),
+    }
+}
+
+/// Makes advantages of the rewards of all rows of a step.
+fn weigh(rl: &Rl, experiences: &mut [Experience]) {
+    if rl.algorithm == RlAlgorithm::Ppo {
+        return estimate(rl, experiences);
+    }
+    let all: Vec<f64> = experiences.iter().flat_map(|own| own.rewards.clone()).collect();
+    let batch = (rl.algorithm, rl.scale) == (RlAlgorithm::Grpo, RlScale::Batch);
+    let scale = if batch { batch_scale(&all) } else { 1.0 };
+    for experience in experiences {
+        let of = |rewards: &[f64]| advantages(rl.algorithm, rl.scale, rewards);
+        let groups = experience.rewards.chunks(rl.group);
+        let own: Vec<f64> = groups.flat_map(of).map(|advantage| advantage / scale).collect();
+        experience.advantages = vec![own; experience.drawn.steps.len()];
+    }
+}
+
+/// Advantages of PPO: a row's reward comes with its last draw.
+fn estimate(rl: &Rl, experiences: &mut [Experience]) {
+    let mut all = Vec::new();
+    for experience in experiences.iter_mut() {
+        let Some([values, returns]) = &mut experience.values else { continue };
+        for row in 0..experience.rewards.len() {
+            let steps: Vec<usize> =
+                (0..values.len()).filter(|&step| experience.counts[step][row]).collect();
+            let mut rewards = vec![0.0; steps.len()];
+            if let Some(last) = rewards.last_mut() {
+                *last = experience.rewards[row];
+            }
+            let own: Vec<f64> = steps.iter().map(|&step| values[step][row]).collect();
+            let (advantages, sums) = gae(&rewards, &own, rl.gamma, rl.lambda);
+            for (at, &step) in steps.iter().enumerate() {
+                experience.advantages[step][row] = advantages[at];
+                returns[step][row] = sums[at];
+            }
+            all.extend(advantages);
+        }
+    }
+    let mut all = whitened(&all).into_iter();
+    for experience in experiences {
+        for row in 0..experience.rewards.len() {
+            for step in 0..experience.advantages.len() {
+                if experience.counts[step][row] {
+                    experience.advantages[step][row] = all.next().unwrap_or(0.0);
+                }
+            }
+        }
     }
 }
 
 /// A seed for the draws of a step that no other step has.
 fn seed_of(seed: u64, step: usize) -> u64 {
     seed.wrapping_add((step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+impl Experience {
+    /// A constant for every draw, beside what is computed: `[steps, batch]`.
+    pub(super) fn constant(
+        values: &[Vec<f64>],
+        like: &burn::tensor::Tensor<2>,
+    ) -> burn::tensor::Tensor<2> {
+        float_tensor(values.concat(), like.dims(), &like.device(), like.dtype())
+    }
 }

@@ -1,16 +1,27 @@
 //! Reinforcement learning on thoughts: what is drawn, what it is worth, and the step that follows.
 //!
-//! A step draws a group of continuations for each prompt ([`Drawing`]), rewards them, and compares
-//! them within the group ([`advantages`]). Everything drawn is a constant ([`soft_model::Drawn`]), so
-//! one parallel pass gives its log-probabilities with gradients ([`differentiate`]).
+//! A step draws a group of continuations for each prompt of a [`Source`] ([`Drawing`]), rewards them
+//! ([`Reward`]), and compares them within the group ([`advantages`]) or with the values of a head
+//! ([`gae`]). Everything drawn is a constant ([`soft_model::Drawn`]), so one parallel pass gives its
+//! log-probabilities with gradients ([`differentiate`]).
 
 mod advantage;
+mod alarm;
 mod drawing;
 mod loss;
+mod reward;
+mod source;
+mod value;
 
-pub use advantage::{advantages, has_signal};
+pub use advantage::{advantages, gae, has_signal, whitened};
+pub use alarm::Alarms;
 pub use drawing::{Drawing, Experience};
-pub use loss::{Clip, PolicyLoss, Update, differentiate};
+pub use loss::{Actors, Clip, PolicyLoss, Update, differentiate};
+pub use reward::{Reward, Weighted, rewards};
+pub use source::{Completion, Lot, Source, TaskSource, TextSource, Texts};
+pub use value::ValueHead;
+
+pub(crate) use advantage::deviation;
 
 #[cfg(all(test, feature = "flex"))]
 mod tests;

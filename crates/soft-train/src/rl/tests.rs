@@ -1,18 +1,21 @@
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
-use soft_core::{Draw, host_values};
+use soft_core::{Draw, SoftPipeline, host_values};
 use soft_model::{Drawn, DrawnStep, Transformer, Use};
 
 use super::*;
 use crate::config::{
-    Arm, Model, Rl, RlAlgorithm, RlLoss, RlPolicy, Task as TaskSettings, TaskName,
+    Arm, Model, Rl, RlAlgorithm, RlKl, RlLoss, RlPolicy, RlScale, Task as TaskSettings, TaskName,
 };
 use crate::task::Task;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-const POLICIES: [RlPolicy; 4] =
-    [RlPolicy::Token, RlPolicy::Samples, RlPolicy::Gumbel, RlPolicy::Gaussian];
+mod ppo;
+mod reference;
+
+const POLICIES: &[RlPolicy] = RlPolicy::VALUES;
 
 fn task() -> Arc<Task> {
     let settings = TaskSettings { name: TaskName::Last, ..TaskSettings::default() };
@@ -27,22 +30,53 @@ fn model(task: &Task, seed: u64) -> Transformer {
 
 fn drawing(policy: RlPolicy, arm: Arm) -> Drawing {
     let rl = Rl { algorithm: RlAlgorithm::Rloo, policy, group: 8, ..Rl::default() };
-    Drawing { task: task(), arm, rl, seed: 5 }
+    let (thoughts, eos_ids) = (SoftPipeline::default(), Vec::new());
+    let source = Arc::new(TaskSource { task: task(), arm, thoughts, eos_ids });
+    let rewards = Mutex::new(rewards(&rl, &Device::flex()).expect("fine"));
+    Drawing { source, rewards, rl, seed: 5 }
+}
+
+/// Drawn, rewarded and weighed.
+fn drawn(
+    drawing: &Drawing,
+    model: &Transformer,
+    problems: &[usize],
+    step: usize,
+) -> Vec<Experience> {
+    let mut drawn = drawing.draw(model, None, problems, step, 0).expect("drawn");
+    drawing.reward(&mut drawn).expect("rewarded");
+    drawing.weigh(&mut drawn);
+    drawn
+}
+
+fn update(model: &Transformer, experience: &Experience, loss: &PolicyLoss) -> Update {
+    differentiate(Actors { model, value: None, reference: None }, experience, loss)
+}
+
+/// An advantage a row, the same for all its draws.
+fn advantages_of(experience: &mut Experience, rows: Vec<f64>) {
+    experience.advantages = vec![rows; experience.counts.len()];
 }
 
 fn loss(experiences: &[Experience]) -> PolicyLoss {
-    let counts = experiences.iter().flat_map(|experience| experience.drawn.counts());
     PolicyLoss {
         clip: Clip { low: 0.2, high: 0.2 },
         normalize: RlLoss::Token,
         entropy: 0.0,
-        draws: counts.flatten().filter(|&counted| counted).count() as f64,
-        rows: experiences.iter().map(|experience| experience.rewards.len()).sum::<usize>() as f64,
+        beta: 0.0,
+        kl: RlKl::Exact,
+        value: [0.1, 0.2],
+        draws: experiences.iter().map(|experience| experience.draws() as f64).sum(),
+        rows: experiences.iter().map(|experience| experience.rows() as f64).sum(),
     }
 }
 
-/// All gradients, one after another.
-fn flat(model: &Transformer, gradients: &GradientsParams) -> Vec<f64> {
+/// All gradients of a model, one after another.
+fn flat(model: &Transformer, update: Update) -> Vec<f64> {
+    flat_of(model, &GradientsParams::from_grads(update.gradients, model))
+}
+
+fn flat_of<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<f64> {
     struct Flat<'a>(&'a GradientsParams, Vec<f64>);
     impl ModuleVisitor for Flat<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -61,15 +95,27 @@ fn flat(model: &Transformer, gradients: &GradientsParams) -> Vec<f64> {
 fn at_the_first_update_every_ratio_is_one() {
     let task = task();
     let model = model(&task, 3);
-    for (policy, arm) in
-        POLICIES.map(|policy| (policy, Arm::Soft)).into_iter().chain([(RlPolicy::Token, Arm::Hard)])
-    {
+    let soft = POLICIES.iter().map(|&policy| (policy, Arm::Soft));
+    for (policy, arm) in soft.chain([(RlPolicy::Token, Arm::Hard)]) {
         let drawing = drawing(policy, arm);
-        let drawn = drawing.draw(&model.valid(), &[0, 1, 2, 3], 0, 0).expect("drawn");
-        let update = differentiate(&model, &drawn[0], &loss(&drawn));
+        let drawn = drawn(&drawing, &model, &[0, 1, 2, 3], 0);
+        let update = update(&model, &drawn[0], &loss(&drawn));
         assert!(update.ratio.iter().all(|ratio| (ratio - 1.0).abs() < 1e-9), "{policy}");
-        assert!(update.kl.abs() < 1e-9 && update.clipped == [0.0, 0.0], "{policy}");
-        assert!(flat(&model, &update.gradients).iter().any(|g| *g != 0.0), "{policy}");
+        assert!(update.kl_old.abs() < 1e-9 && update.clipped == [0.0, 0.0], "{policy}");
+        assert!(flat(&model, update).iter().any(|g| *g != 0.0), "{policy}");
+    }
+}
+
+/// In single precision too, where a density is a sum over the vocabulary.
+#[test]
+fn at_the_first_update_every_ratio_is_one_in_single_precision() {
+    let task = task();
+    let model = model(&task, 3).cast(DType::F32);
+    for &policy in POLICIES {
+        let drawing = drawing(policy, Arm::Soft);
+        let drawn = drawn(&drawing, &model, &[0, 1, 2, 3], 0);
+        let update = update(&model, &drawn[0], &loss(&drawn));
+        assert_eq!(update.ratio, [1.0; 2], "{policy}: to the bit");
     }
 }
 
@@ -77,14 +123,32 @@ fn at_the_first_update_every_ratio_is_one() {
 fn a_group_without_signal_has_a_gradient_of_exactly_zero() {
     let task = task();
     let model = model(&task, 3);
-    for policy in POLICIES {
+    for &policy in POLICIES {
         let drawing = drawing(policy, Arm::Soft);
-        let mut drawn = drawing.draw(&model.valid(), &[0, 1], 0, 0).expect("drawn");
-        drawn[0].advantages = advantages(RlAlgorithm::Grpo, &[1.0; 16]);
-        let update = differentiate(&model, &drawn[0], &loss(&drawn));
-        assert!(flat(&model, &update.gradients).iter().all(|g| *g == 0.0), "{policy}");
+        let mut drawn = drawn(&drawing, &model, &[0, 1], 0);
+        let none = advantages(RlAlgorithm::Grpo, RlScale::Group, &[1.0; 16]);
+        advantages_of(&mut drawn[0], none);
+        let update = update(&model, &drawn[0], &loss(&drawn));
         assert_eq!(update.loss, 0.0);
+        assert!(flat(&model, update).iter().all(|g| *g == 0.0), "{policy}");
     }
+}
+
+/// One token drawn is the token policy, draw for draw and gradient for gradient.
+#[test]
+fn one_sample_is_the_token_policy() {
+    let task = task();
+    let model = model(&task, 3);
+    let found = [RlPolicy::Token, RlPolicy::Samples].map(|policy| {
+        let mut drawing = drawing(policy, Arm::Soft);
+        drawing.rl.samples = 1;
+        drawing.rl.algorithm = RlAlgorithm::Grpo;
+        let drawn = drawn(&drawing, &model, &[0, 1, 2, 3], 0);
+        let wanted = loss(&drawn);
+        let update = update(&model, &drawn[0], &wanted);
+        (drawn[0].rewards.clone(), update.loss, flat(&model, update))
+    });
+    assert_eq!(found[0], found[1]);
 }
 
 /// The same draws under a model that has moved: the loss has the gradient of finite differences,
@@ -93,24 +157,23 @@ fn a_group_without_signal_has_a_gradient_of_exactly_zero() {
 fn an_update_has_the_gradient_of_finite_differences() {
     let task = task();
     let (old, new) = (model(&task, 3), model(&task, 4));
-    for (policy, normalize) in
-        POLICIES.into_iter().zip([RlLoss::Token, RlLoss::Sequence, RlLoss::Token, RlLoss::Sequence])
-    {
+    for (number, &policy) in POLICIES.iter().enumerate() {
+        let normalize = [RlLoss::Token, RlLoss::Sequence][number % 2];
         let drawing = drawing(policy, Arm::Soft);
-        let mut drawn = drawing.draw(&old.valid(), &[0, 1], 0, 0).expect("drawn");
-        let rows = 0..drawn[0].rewards.len();
-        drawn[0].advantages = rows.map(|row| ((row * row) as f64).sin()).collect();
+        let mut drawn = drawn(&drawing, &old, &[0, 1], 0);
+        let rows = (0..drawn[0].rows()).map(|row| ((row * row) as f64).sin()).collect();
+        advantages_of(&mut drawn[0], rows);
         // Old and new are near each other, so that some draws are held and some are not.
         let near = blended(&old, &new, 0.02);
         let wanted = PolicyLoss { normalize, entropy: 0.3, ..loss(&drawn) };
-        let update = differentiate(&near, &drawn[0], &wanted);
-        let held = update.clipped.iter().sum::<f64>();
+        let found = update(&near, &drawn[0], &wanted);
+        let held = found.clipped.iter().sum::<f64>();
         assert!(held < 0.9, "{policy}: {held} of the draws are held");
-        let direction = flat(&near, &update.gradients);
+        let direction = flat(&near, found);
         let length = direction.iter().map(|g| g * g).sum::<f64>().sqrt();
         let at = |step: f64| {
             let moved = shifted(&near, &direction, step / length);
-            differentiate(&moved, &drawn[0], &wanted).loss
+            update(&moved, &drawn[0], &wanted).loss
         };
         let slope = (at(1e-6) - at(-1e-6)) / 2e-6;
         assert!((slope - length).abs() < 1e-4 * length, "{policy}: {slope} {length}");
@@ -123,8 +186,7 @@ fn an_update_has_the_gradient_of_finite_differences() {
 fn a_ratio_out_of_its_range_is_led_back_and_no_further() {
     let task = task();
     let model = model(&task, 3);
-    let mut drawn =
-        drawing(RlPolicy::Token, Arm::Soft).draw(&model.valid(), &[0, 1], 0, 0).expect("drawn");
+    let mut drawn = drawn(&drawing(RlPolicy::Token, Arm::Soft), &model, &[0, 1], 0);
     let exact = drawn[0].log_probs.clone();
     for (shift, gain, held) in [
         (-1.0, 1.0, [0.0, 1.0]),
@@ -135,13 +197,31 @@ fn a_ratio_out_of_its_range_is_led_back_and_no_further() {
         // Of the model that drew: so that every ratio is 1 / e or e.
         let old = exact.iter().map(|step| step.iter().map(|log| log + shift).collect());
         drawn[0].log_probs = old.collect();
-        drawn[0].advantages = vec![gain; drawn[0].rewards.len()];
-        let update = differentiate(&model, &drawn[0], &loss(&drawn));
-        let still = flat(&model, &update.gradients).iter().all(|g| *g == 0.0);
-        assert_eq!(still, held != [0.0; 2], "log-probabilities {shift}, advantage {gain}");
+        let rows = drawn[0].rows();
+        advantages_of(&mut drawn[0], vec![gain; rows]);
+        let update = update(&model, &drawn[0], &loss(&drawn));
         assert!((update.clipped[0] - held[0]).abs() < 1e-9, "{:?}", update.clipped);
         assert!((update.clipped[1] - held[1]).abs() < 1e-9, "{:?}", update.clipped);
+        let still = flat(&model, update).iter().all(|g| *g == 0.0);
+        assert_eq!(still, held != [0.0; 2], "log-probabilities {shift}, advantage {gain}");
     }
+}
+
+/// Rows that are masked count nowhere.
+#[test]
+fn rows_that_do_not_count_change_nothing() {
+    let task = task();
+    let model = model(&task, 3);
+    let mut drawn = drawn(&drawing(RlPolicy::Gumbel, Arm::Soft), &model, &[0, 1], 0);
+    let rows = drawn[0].rows();
+    advantages_of(&mut drawn[0], (0..rows).map(|row| row as f64 - 7.0).collect());
+    drawn[0].counts.iter_mut().for_each(|step| step[3] = false);
+    let of = |drawn: &[Experience]| flat(&model, update(&model, &drawn[0], &loss(drawn)));
+    let before = of(&drawn);
+    drawn[0].advantages.iter_mut().for_each(|step| step[3] = 1e6);
+    assert_eq!(before, of(&drawn));
+    drawn[0].advantages.iter_mut().for_each(|step| step[2] = 1e6);
+    assert_ne!(before, of(&drawn));
 }
 
 fn with_values(model: &Transformer, mut next: impl FnMut(f64) -> f64) -> Transformer {
@@ -217,9 +297,9 @@ fn the_mean_of_updates_is_the_enumerated_gradient() {
     let rounds = 24;
     let mut estimates = Vec::new();
     for round in 0..rounds {
-        let drawn = drawing.draw(&model.valid(), &[problem], round, 0).expect("drawn");
-        let update = differentiate(&model, &drawn[0], &PolicyLoss { draws: 512.0, ..loss(&drawn) });
-        estimates.push(flat(&model, &update.gradients));
+        let drawn = drawn(&drawing, &model, &[problem], round);
+        let update = update(&model, &drawn[0], &PolicyLoss { draws: 512.0, ..loss(&drawn) });
+        estimates.push(flat(&model, update));
     }
     // Along one direction of no meaning, and along that of the estimates themselves.
     let mut seed = 1.0;
@@ -253,23 +333,19 @@ fn the_mean_of_updates_is_the_enumerated_gradient() {
 /// more than half of the time.
 #[test]
 fn rewards_alone_teach_the_last_letter_by_every_policy() {
-    for policy in POLICIES {
+    for &policy in POLICIES {
         let mut drawing = drawing(policy, Arm::Soft);
         drawing.rl.group = 32;
-        let task = drawing.task.clone();
-        let mut model = model(&task, 3);
+        let mut model = model(&task(), 3);
         let mut adam = AdamWConfig::new().with_weight_decay(0.0).init();
         let mut rewards = 0.0;
         let wanted = |drawn: &[Experience]| PolicyLoss { entropy: 0.02, ..loss(drawn) };
         for step in 0..300 {
-            let drawn = drawing.draw(&model.valid(), &[0, 1, 2, 3], step, 0).expect("drawn");
-            let update = differentiate(&model, &drawn[0], &wanted(&drawn));
-            model = adam.step(
-                burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate::from(0.005),
-                model,
-                update.gradients,
-            );
-            rewards = drawn[0].rewards.iter().sum::<f64>() / drawn[0].rewards.len() as f64;
+            let drawn = drawn(&drawing, &model, &[0, 1, 2, 3], step);
+            let update = update(&model, &drawn[0], &wanted(&drawn));
+            let gradients = GradientsParams::from_grads(update.gradients, &model);
+            model = adam.step(ModuleLearningRate::from(0.005), model, gradients);
+            rewards = drawn[0].rewards.iter().sum::<f64>() / drawn[0].rows() as f64;
         }
         assert!(rewards > 0.9, "{policy}: {rewards}");
     }
@@ -282,9 +358,18 @@ fn draws_are_the_same_again_and_others_at_another_step() {
     let model = model(&task, 3).valid();
     let drawing = drawing(RlPolicy::Gumbel, Arm::Soft);
     let draw = |step, row| {
-        drawing.draw(&model, &[0, 1, 2, 3], step, row).expect("drawn")[0].log_probs.clone()
+        let drawn = drawing.draw(&model, None, &[0, 1, 2, 3], step, row).expect("drawn");
+        (drawn[0].log_probs.clone(), drawn[0].drawn.steps[0].draws[0].as_ref().map(fed))
     };
     assert_eq!(draw(0, 0), draw(0, 0));
     assert_ne!(draw(0, 0), draw(1, 0));
     assert_ne!(draw(0, 0), draw(0, 32));
+}
+
+/// The weights that a draw feeds.
+fn fed(draw: &Draw) -> Vec<f64> {
+    let like = Tensor::<2>::zeros([1, 1], (&Device::flex(), DType::F64));
+    draw.fed(&like).map_or_else(Vec::new, |fed| {
+        fed.to_rows(usize::MAX).into_iter().flatten().map(|(_, weight)| weight).collect()
+    })
 }

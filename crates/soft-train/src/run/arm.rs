@@ -17,7 +17,7 @@ use super::forgetting::PlainText;
 use super::frozen::frozen_crc32;
 use super::samples::Samples;
 use super::trained::rates;
-use super::{Problem, TrainOptions, best, learned, model};
+use super::{Problem, TrainOptions, best, learned, model, rewarded};
 use crate::batch::Batch;
 use crate::belief::answers_and_beliefs;
 use crate::checkpoint_dir::discard_after;
@@ -35,7 +35,7 @@ use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Relay, say};
 use crate::results::{ArmResult, Ending};
 use crate::rewards;
-use crate::rl::Drawing;
+use crate::rl::Alarms;
 use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
 use crate::run_dir::{BEFORE, EventFile, NONFINITE, RunDir};
 use crate::strategy::{Done, Evaluate, HeldOut, Job, Sample, SoftStrategy, Watch, early_end};
@@ -93,7 +93,10 @@ impl Training<'_> {
                 clip: config.train.clip,
             })
         });
-        let learner = SoftLearner::new(model, filters, self.setup()?);
+        let value = rewarded::value_head(config, &model, checkpoint.as_deref(), &device)?;
+        let learner = SoftLearner::new(model, filters, self.setup()?).with_value(value);
+        let begun = || model::begin(config, self.problem, self.arm, &device);
+        let learner = rewarded::with_reference(learner, config, &begun, checkpoint.is_none())?;
         let has_ended = before.steps >= config.train.steps
             || early_end(&config.early_stop, &before.course).is_some();
         let (learner, checkpoint, done, held_out) = if has_ended {
@@ -108,6 +111,7 @@ impl Training<'_> {
                 &self.options.faults,
             )?;
             writer.require_space(&learner)?;
+            let eos_ids = learner.model.config().eos_ids.clone();
             let adamw = learner.fresh_optimizer();
             let optimizer = match optimizer {
                 Some(record) => adamw.load_record(record),
@@ -116,7 +120,8 @@ impl Training<'_> {
             let rates = rates(&learner.model, config, before.steps)?;
             let rates = learned::with_rate(rates, &learner, config, before.steps);
             let learner = Learner::new(learner, optimizer, rates);
-            self.fit(learner, self.job(stages, writer, before)?)?
+            let job = self.job(stages, writer, before, &eos_ids)?;
+            self.fit(learner, job)?
         };
         if let Some(note) = learned::note(&learner) {
             say(format_args!("{note}"));
@@ -220,8 +225,9 @@ impl Training<'_> {
         for (_, name) in shown.into_iter().filter(|(learned, _)| *learned) {
             training = training.metric_train_numeric(ScalarMetric::new(name));
         }
-        for name in rewards::NAMES.into_iter().filter(|_| self.config.rl.is_on()) {
-            training = training.metric_train_numeric(ScalarMetric::new(name.0));
+        let names = rewards::names(&self.config.rl).filter(|_| self.config.rl.is_on());
+        for (name, _) in names {
+            training = training.metric_train_numeric(ScalarMetric::new(name));
         }
         let held_out = match self.problem {
             Problem::Task(_) => metric_name::ACCURACY,
@@ -272,6 +278,7 @@ impl Training<'_> {
         stages: Vec<Vec<Example>>,
         mut writer: CheckpointWriter,
         before: Done,
+        eos_ids: &[u32],
     ) -> Result<Job, Error> {
         let config = self.config;
         let run_dir = self.dir.path();
@@ -279,11 +286,16 @@ impl Training<'_> {
             Box::new(move |step, learner| samples.write(step, learner))
         });
         let after = before.steps as u64;
+        let decoded = (writer.soft_configs[0].as_str(), writer.tokenizer()?);
+        let drawing =
+            rewarded::drawing(config, self.problem, self.arm, decoded, eos_ids, self.device)?;
         Ok(Job {
             sample,
             has_answers: stages.iter().flatten().any(|example| example.answer_from.is_some()),
             feed: StepFeed::new(config, stages, self.plan()?)?,
-            drawing: self.drawing(),
+            completions: drawing.as_ref().map(|_| self.dir.completions()).transpose()?,
+            alarms: Alarms::default(),
+            drawing,
             entropy_beta: config.objective.entropy_over(config.train.steps),
             before,
             steps: config.train.steps,
@@ -306,14 +318,6 @@ impl Training<'_> {
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
         })
-    }
-
-    /// What is drawn and rewarded, where rewards stand in the place of the truth.
-    fn drawing(&self) -> Option<Drawing> {
-        let Problem::Task(task) = self.problem else { return None };
-        let rl = self.config.rl.clone();
-        let (task, seed) = (Shared::new((**task).clone()), self.config.run.seed);
-        rl.is_on().then_some(Drawing { task, arm: self.arm, rl, seed })
     }
 
     /// What ends the training before its last step.

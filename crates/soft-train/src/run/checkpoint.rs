@@ -13,7 +13,7 @@ use super::frozen::{checkpoint_bytes, frozen_crc32};
 use super::soft_config::soft_config;
 use super::trained::restrict;
 use super::{Problem, Resume, TrainOptions};
-use super::{best, learned};
+use super::{best, learned, rewarded};
 use crate::checkpoint_dir::{
     AccumulationWindow, CHECKPOINTS, Checkpoint, STATE, STATE_VERSION, TrainState, Writer,
     newest_valid, prune, require_space, verify,
@@ -144,6 +144,9 @@ impl CheckpointWriter {
         writer.write("soft_config.toml", soft_config.as_bytes())?;
         if let Some(filters) = &learner.filters {
             writer.write_json(learned::LEARNED, &learned::to_json(filters))?;
+        }
+        if let Some(value) = &learner.value {
+            writer.write_json(rewarded::VALUE_HEAD, &rewarded::to_json(value))?;
         }
         let path = folder.join(OPTIMIZER);
         optimizer.save(&path).map_err(|error| Error::disk(&path)(io::Error::other(error)))?;

@@ -58,8 +58,7 @@ impl Samples {
         };
         let text = |ids: &[u32]| tokenizer.as_ref().map(|known| known.decode_visible(ids));
         let prompt = |example: &Example| {
-            let begins = (0..example.len()).find(|&t| example.soft[t] || example.weight[t] > 0.0);
-            let begins = begins.unwrap_or(example.len());
+            let begins = example.first_written();
             let ids = example.input_ids[..begins].to_vec();
             let expected = text(&example.input_ids[example.answer_from.unwrap_or(begins)..]);
             let has_answer = example.answer_from.is_some();

@@ -5,6 +5,7 @@ use burn::train::{EventProcessorTraining, LearnerEvent, TrainingItem};
 use serde_json::json;
 use soft_core::LearnedValues;
 
+use super::rewarded::Rewarded;
 use super::{Done, HeldOut, Steps};
 use crate::config::OnNan;
 use crate::dashboard::{self, News, Speed};
@@ -33,6 +34,8 @@ pub(super) struct StepFigures {
     pub(super) learned: LearnedValues,
     /// What is not finite, where the step changed nothing because of that.
     pub(super) not_finite: Option<NotFinite>,
+    /// What is told of a step on rewards.
+    pub(super) rewarded: Option<Rewarded>,
 }
 
 impl StepFigures {
@@ -97,8 +100,21 @@ impl Steps<'_> {
         if job.watch.guard.on_nan == OnNan::Skip {
             line["skipped"] = done.course.skipped.into();
         }
-        for (name, key) in rewards::NAMES.into_iter().filter(|_| job.drawing.is_some()) {
-            line[key] = value(name).into();
+        if let Some(drawing) = &job.drawing {
+            for (name, key) in rewards::names(&drawing.rl) {
+                line[key] = value(name).into();
+            }
+        }
+        if let Some(rewarded) = &figures.rewarded {
+            for (key, value) in &rewarded.parts {
+                line[key] = (*value).into();
+            }
+            for line in &rewarded.lines {
+                job.completions.as_mut().map_or(Ok(()), |record| record.append(line))?;
+            }
+            for warning in job.alarms.after(&|key| line[key].as_f64()) {
+                say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));
+            }
         }
         if job.has_answers {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();

@@ -108,7 +108,7 @@ const WITHOUT_DEFAULT: [&str; 2] = ["model.path", "model.adapter"];
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
     assert_eq!(known.sections.len(), 27);
-    assert_eq!(known.keys.len(), 195);
+    assert_eq!(known.keys.len(), 213);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }
@@ -244,6 +244,7 @@ fn t31_every_shipped_configuration_loads_and_trains_something() {
             "multiplication-2x2",
             "prosqa-small",
             "quickstart",
+            "smollm2-gsm-grpo",
             "smollm2-gsm-lora",
             "smollm2-gsm-prefix",
             "smollm2-thinking",

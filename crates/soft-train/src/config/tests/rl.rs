@@ -8,11 +8,26 @@ fn what_rewards_have_no_use_for_is_refused_with_what_was_expected() {
     let on = "rl.algorithm = \"grpo\"\n";
     let mnns = format!("{on}task.name = \"mnns\"\n");
     let cases = [
-        (format!("{on}task.name = \"ids\""), "expected a generated task, which checks its answers"),
+        (format!("{on}task.name = \"ids\""), "expected \"text\" or a generated task"),
         (format!("{mnns}soft.feed = \"hidden\""), "`soft.feed` is \"hidden\""),
         (format!("{mnns}train.precision = \"bf16\""), "expected \"f32\""),
         (format!("{mnns}learnable.settings = [\"temperature\"]"), "expected []"),
-        (format!("{mnns}rl.group = 1"), "expected a whole number, at least 2"),
+        (format!("{mnns}rl.group = 0"), "expected a whole number, at least 1"),
+        (format!("{mnns}rl.group = 1"), "compares the rows of a group; expected at least 2"),
+        (format!("{mnns}soft.noise = \"gumbel\""), "`rl.policy` has its own"),
+        (format!("{mnns}soft.temperature = 0"), "at 0 nothing is drawn"),
+        (format!("{mnns}soft.feed = \"inputs\""), "`rl.policy` says what is fed"),
+        (format!("{mnns}rl.rewards = []"), "expected one reward or more"),
+        (format!("{mnns}rl.rewards = [\"answer\"]"), "and a weight, as in \"answer 1\""),
+        (format!("{mnns}rl.rewards = [\"beauty 1\"]"), "expected one of answer, format, length"),
+        (format!("{mnns}rl.rewards = [\"answer inf\"]"), "and a weight"),
+        (format!("{mnns}rl.rewards = [\"command 1\"]"), "`rl.command` is not set"),
+        (format!("{mnns}rl.command = [\"true\"]"), "expected \"command 1\" in it"),
+        (format!("{mnns}rl.rewards = [\"model 1\"]"), "`rl.reward_model` is not set"),
+        (
+            format!("{mnns}rl.discretize = \"samples\""),
+            "expected the policy \"samples\", or \"top\"",
+        ),
         (format!("{mnns}rl.algorithm2 = \"ppo\""), "rl.algorithm"),
     ];
     for (text, expected) in cases {

@@ -1,13 +1,74 @@
 //! What reinforcement learning cannot be combined with.
 
-use super::super::choices::{FeedKind, Precision};
+use super::super::choices::{
+    FeedKind, NoiseKind, Precision, RewardKind, RlAlgorithm, RlDiscretize, RlPolicy,
+};
 use super::{Config, Found, Place, found};
+use crate::task::TaskName;
 
 /// Settings that a rewarded step has no use for, or no way to honour.
 pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
-    if !config.rl.is_on() {
+    let rl = &config.rl;
+    if !rl.is_on() {
         return Vec::new();
     }
+    let mut problems = with_the_rest(config, place);
+    let mut say = |keys: &[&'static str], message: String| {
+        problems.push(found(place, keys, message));
+    };
+    match rl.weighted_rewards() {
+        Err(report) => say(&["rl.rewards"], report),
+        Ok(rewards) if rewards.is_empty() => {
+            say(&["rl.rewards"], "`rl.rewards` is empty; expected one reward or more".into());
+        }
+        Ok(_) => {}
+    }
+    for (kind, key, is_set) in [
+        (RewardKind::Command, "rl.command", !rl.command.is_empty()),
+        (RewardKind::Model, "rl.reward_model", !rl.reward_model.is_empty()),
+    ] {
+        match (rl.rewards(kind), is_set) {
+            (true, false) => say(
+                &[key, "rl.rewards"],
+                format!(
+                    "`{key}` is not set and `rl.rewards` holds \"{kind}\"; expected it to be set"
+                ),
+            ),
+            (false, true) => say(
+                &[key, "rl.rewards"],
+                format!(
+                    "`{key}` is set and `rl.rewards` does not use it; expected \"{kind} 1\" in it"
+                ),
+            ),
+            _ => {}
+        }
+    }
+    if rl.group < 2 && rl.algorithm != RlAlgorithm::Ppo {
+        let algorithm = rl.algorithm;
+        say(
+            &["rl.group", "rl.algorithm"],
+            format!(
+                "`rl.group` is {} and `rl.algorithm` is \"{algorithm}\", which compares the rows of a \
+                 group; expected at least 2, or \"ppo\"",
+                rl.group
+            ),
+        );
+    }
+    if rl.discretize == RlDiscretize::Samples && rl.policy != RlPolicy::Samples {
+        say(
+            &["rl.discretize", "rl.policy"],
+            format!(
+                "`rl.discretize` is \"samples\" and `rl.policy` is \"{}\", which draws no tokens that \
+                 a thought is a mean of; expected the policy \"samples\", or \"top\"",
+                rl.policy
+            ),
+        );
+    }
+    problems
+}
+
+/// Settings of other sections.
+fn with_the_rest(config: &Config, place: Place<'_>) -> Vec<Found> {
     let algorithm = config.rl.algorithm;
     let mut problems = Vec::new();
     let mut refuse = |key: &'static str, is: String, expected: &str| {
@@ -16,12 +77,34 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
         );
         problems.push(found(place, &[key, "rl.algorithm"], message));
     };
-    if !config.task.name.is_generated() {
-        let name = config.task.name;
-        refuse("task.name", format!("\"{name}\""), "a generated task, which checks its answers");
+    let name = config.task.name;
+    let is_text = name == TaskName::Text;
+    if !name.is_generated() && !is_text {
+        let expected = "\"text\" or a generated task, whose answers can be checked";
+        refuse("task.name", format!("\"{name}\""), expected);
     }
-    if config.soft.feed == FeedKind::Hidden {
-        refuse("soft.feed", "\"hidden\"".into(), "\"mixture\": a hidden state is no draw");
+    if is_text && config.answer.temperature == 0.0 {
+        refuse("answer.temperature", "0".into(), "more: at 0 nothing is drawn");
+    }
+    let soft = &config.soft;
+    if soft.temperature == 0.0 {
+        refuse("soft.temperature", "0".into(), "more: at 0 nothing is drawn");
+    }
+    if soft.feed != FeedKind::Mixture {
+        refuse(
+            "soft.feed",
+            format!("\"{}\"", soft.feed),
+            "\"mixture\": `rl.policy` says what is fed",
+        );
+    }
+    if soft.noise != NoiseKind::None {
+        refuse("soft.noise", format!("\"{}\"", soft.noise), "\"none\": `rl.policy` has its own");
+    }
+    if soft.cold_stop {
+        refuse("soft.cold_stop", "true".into(), "false");
+    }
+    if soft.repetition_penalty != 1.0 {
+        refuse("soft.repetition_penalty", soft.repetition_penalty.to_string(), "1");
     }
     if config.curriculum.is_on() {
         refuse("curriculum.stages", config.curriculum.stages.to_string(), "0");

@@ -39,6 +39,7 @@ fn cell(name: &'static str, label: &'static str, arm: Arm, settings: &[&str]) ->
         published: None,
         kind: if arm == Arm::Soft { Kind::Thoughts } else { Kind::Plain },
         place: Place::Row,
+        start: None,
     }
 }
 

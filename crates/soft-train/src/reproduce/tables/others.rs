@@ -49,6 +49,7 @@ fn cells(steps: [usize; 2]) -> Vec<Cell> {
         published: None,
         kind,
         place: Place::Row,
+        start: None,
     };
     vec![
         cell("soft", "soft thoughts", Arm::Soft, Kind::Thoughts),
@@ -129,6 +130,7 @@ pub(super) fn prosqa_tuning() -> Table {
                 published: None,
                 kind: Kind::Plain,
                 place: Place::Row,
+                start: None,
             }
         })
     });
