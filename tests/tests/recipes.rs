@@ -84,6 +84,9 @@ fn shortened(name: &str, config: &Resolved) -> Option<Vec<String>> {
         "train.micro_batch=1".to_owned(),
         "guidance.hold=1".to_owned(),
     ]);
+    if config.config.rl.is_on() {
+        settings.extend(["rl.group=2".to_owned(), "generate.max_new=6".to_owned()]);
+    }
     Some(settings)
 }
 
