@@ -85,7 +85,8 @@ fn shortened(name: &str, config: &Resolved) -> Option<Vec<String>> {
         "guidance.hold=1".to_owned(),
     ]);
     if config.config.rl.is_on() {
-        settings.extend(["rl.group=2".to_owned(), "generate.max_new=6".to_owned()]);
+        // So few tokens have no reward, and a loss of nothing would be on record.
+        settings.extend(["rl.group=2", "generate.max_new=6", "rl.entropy=0.1"].map(str::to_owned));
     }
     Some(settings)
 }
