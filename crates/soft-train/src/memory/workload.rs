@@ -90,6 +90,16 @@ impl Sizes {
     }
 }
 
+/// A row that is drawn for the prompt of an example, as long as it may become: all of it is scored.
+fn drawn_row(example: &Example, config: &Config) -> Example {
+    let prompt = example.first_written();
+    let len = match config.task.name.is_generated() {
+        true => example.len(),
+        false => prompt + config.generate.max_new,
+    };
+    Example::from_tokens(&vec![0; len], prompt)
+}
+
 impl Workload {
     /// Calls `seen` with the kind of rollout and the sizes of the micro-batches of an arm: all of
     /// them, or the first ones and one of the longest examples.
@@ -115,6 +125,17 @@ impl Workload {
             longest => longest,
         };
         let mut look = |examples: &[&Example], kind| {
+            if config.rl.is_on() {
+                let rows: Vec<Example> =
+                    examples.iter().map(|example| drawn_row(example, config)).collect();
+                let group = rows.iter().flat_map(|row| std::iter::repeat_n(row, config.rl.group));
+                let group: Vec<&Example> = group.collect();
+                // One pass over what was drawn.
+                seen(RolloutKind::Teacher, &Sizes::of(&group, usize::MAX, 0));
+                if config.rl.supervised == 0.0 {
+                    return;
+                }
+            }
             let packed = if kind == RolloutKind::Sequential { 0 } else { config.data.pack };
             seen(kind, &Sizes::of(examples, longest, packed));
         };
