@@ -148,3 +148,25 @@ fn a_reward_model_that_is_none_is_refused_before_anything_is_trained() {
     let error = runs.try_train("none", &owned(&settings), Resume::Never).expect_err("refused");
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
+
+/// A reference of its own is that model, and one of another vocabulary is refused.
+#[test]
+fn a_reference_is_the_model_that_is_named() {
+    let runs = Runs::temporary();
+    let start = checkpoint(&runs.train("start", &["train.steps=2"]).run_dir, 2);
+    let settings = ["rl.algorithm=grpo", "rl.group=4", "rl.beta=0.1", "train.steps=1"];
+    let with = |path: &std::path::Path| format!("rl.reference={:?}", path.display().to_string());
+    let own = with(&start);
+    let from = format!("model.path={:?}", start.display().to_string());
+    let same = runs.train("same", &[&settings[..], &[&own, &from]].concat()).run_dir;
+    let kl = |run: &std::path::Path| metrics(run)[0]["kl"].as_f64().expect("a number");
+    assert!(kl(&same).abs() < 1e-6, "{}", kl(&same));
+    let other = runs.train("other", &[&settings[..], &[&own, "run.seed=9"]].concat()).run_dir;
+    assert!(kl(&other) > 1e-4, "{}", kl(&other));
+    let another = ["task.name=multiplication", "task.digits=1", "train.steps=1"];
+    let another = checkpoint(&runs.train("another", &another).run_dir, 1);
+    let error = runs.error("refused", &[&settings[..], &[&with(&another)]].concat(), Resume::Never);
+    let text = error.to_string();
+    assert_eq!(error.exit_code(), 2, "{text}");
+    assert!(text.contains("vocabulary") && text.contains("rl.reference"), "{text}");
+}

@@ -131,6 +131,37 @@ fn improved(table: &Table, results: &Results) -> String {
     named("Rewards improve", list(&|[low, _]| *low > 0.0))
         + &named("They make worse", list(&|[_, high]| *high < 0.0))
         + &named("No change is shown of", list(&|[low, high]| *low <= 0.0 && *high >= 0.0))
+        + &against_hard(table, results)
+}
+
+/// pass@k after rewards against that of the hard chain, seed by seed.
+fn against_hard(table: &Table, results: &Results) -> String {
+    let last = |unit: &super::UnitResult| unit.measured.rewarded.as_ref()?.after.last().copied();
+    let Some(hard) = results.cell("hard") else { return String::new() };
+    let hard: Vec<(u64, f64)> =
+        hard.units.iter().filter_map(|unit| Some((unit.seed, last(unit)?))).collect();
+    if hard.is_empty() {
+        return String::new();
+    }
+    let other = |cell: &super::Cell| {
+        let own = results.cell(cell.name).filter(|_| cell.name != "hard")?;
+        let beside = |unit: &super::UnitResult| {
+            let hard = hard.iter().find(|(seed, _)| *seed == unit.seed)?.1;
+            Some(last(unit)? - hard)
+        };
+        let gains: Vec<f64> = own.units.iter().filter_map(beside).collect();
+        let [low, high] = super::interval_of_mean(&gains)?.map(|x| 100.0 * x);
+        let mean = 100.0 * gains.iter().sum::<f64>() / gains.len() as f64;
+        Some(format!("{} {mean:+.1} ({low:+.1} to {high:+.1})", own.label))
+    };
+    let others: Vec<String> = table.cells.iter().filter_map(other).collect();
+    let mean = hard.iter().map(|(_, pass)| pass).sum::<f64>() / hard.len() as f64;
+    format!(
+        " Against the hard chain in pass@{} after rewards ({} %), in points: {}.",
+        super::rewarded::MOST,
+        percent(mean),
+        others.join(", ")
+    )
 }
 
 fn published(cell: &CellResults) -> String {

@@ -7,10 +7,10 @@ use burn::module::Module;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
 use soft_core::SoftPipeline;
-use soft_model::{Tokenizer, Transformer};
+use soft_model::{ModelFiles, Tokenizer, Transformer};
 
 use super::Problem;
-use crate::config::{Arm, Config, Loader, RlAlgorithm};
+use crate::config::{Arm, Config, Loader, RlAlgorithm, RlPolicy};
 use crate::error::Error;
 use crate::learner::{Reference, SoftLearner};
 use crate::rl::{Drawing, Source, TaskSource, TextSource, ValueHead, rewards};
@@ -80,6 +80,10 @@ pub(super) fn with_reference(
     if !config.rl.is_on() || config.rl.beta == 0.0 {
         return Ok(learner);
     }
+    if !config.rl.reference.is_empty() {
+        let reference = Reference::Model(Box::new(named(config, &learner.model)?));
+        return Ok(SoftLearner { reference: Some(Arc::new(reference)), ..learner });
+    }
     let branches_alone = config.low_rank.rank > 0
         && config.prefix.tokens + config.prompt.tokens == 0
         && config.model.new_tokens.is_empty()
@@ -90,6 +94,30 @@ pub(super) fn with_reference(
         (false, false) => Reference::Model(Box::new(begun()?.valid())),
     };
     Ok(SoftLearner { reference: Some(Arc::new(reference)), ..learner })
+}
+
+/// The reference that is named, where its draws mean the same.
+fn named(config: &Config, model: &Transformer) -> Result<Transformer, Error> {
+    let path = Path::new(&config.rl.reference);
+    let files = ModelFiles::open(path)?;
+    let own = model.config();
+    let refuse = |what: &str, found: usize, expected: usize| {
+        let path = path.display();
+        Err(Error::Config {
+            report: format!(
+                "`rl.reference` is {path}, whose {what} is {found}; expected {expected}, that of the \
+                 model in training: the reference scores what it draws"
+            ),
+        })
+    };
+    let found = &files.config;
+    if found.vocab_size != own.vocab_size {
+        return refuse("vocabulary", found.vocab_size, own.vocab_size);
+    }
+    if config.rl.policy == RlPolicy::Gaussian && found.d_model != own.d_model {
+        return refuse("width", found.d_model, own.d_model);
+    }
+    Ok(Transformer::open(&files, &model.device().inner(), DType::F32)?)
 }
 
 /// The value head of PPO: new, or that of a checkpoint, to the bit.

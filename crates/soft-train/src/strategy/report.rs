@@ -181,9 +181,14 @@ impl Steps<'_> {
             item.values.push((metric_name::MIXTURE_NORM, norm));
             item.values.push((metric_name::MIXTURE_DISTANCE, distance));
         }
+        if job.drawing.is_none() {
+            let entropy_beta = job.entropy_beta.at(done.steps - 1);
+            item.values.extend([
+                (metric_name::ENTROPY_BETA, entropy_beta),
+                (metric_name::GUIDANCE, guidance),
+            ]);
+        }
         item.values.extend([
-            (metric_name::ENTROPY_BETA, job.entropy_beta.at(done.steps - 1)),
-            (metric_name::GUIDANCE, guidance),
             (metric_name::GRAD_NORM, figures.grad_norm),
             (metric_name::LEARNING_RATE, learning_rate),
         ]);

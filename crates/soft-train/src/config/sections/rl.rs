@@ -50,6 +50,8 @@ pub struct Rl {
     /// Weight of the divergence from the model that training began with; 0 keeps no such model. Of a model with low-rank branches it is the model without them, and takes no memory.
     #[schemars(range(min = 0.0))]
     pub beta: f64,
+    /// Model of that divergence, in place of the one that training began with: a folder in Hugging Face layout or a GGUF file, of the same vocabulary.
+    pub reference: String,
     /// How that divergence is measured.
     pub kl: RlKl,
     /// Mean divergence of a draw, in nats, from the model that training began with, or at an update from the model that drew, at which training stops; 0 never stops.
@@ -103,6 +105,7 @@ impl Default for Rl {
             scale: RlScale::Group,
             mask_truncated: false,
             beta: 0.0,
+            reference: String::new(),
             kl: RlKl::Exact,
             kl_stop: 0.0,
             rewards: vec!["answer 1".to_owned()],

@@ -21,6 +21,7 @@ fn what_rewards_have_no_use_for_is_refused_with_what_was_expected() {
         (format!("{mnns}rl.rewards = [\"answer\"]"), "and a weight, as in \"answer 1\""),
         (format!("{mnns}rl.rewards = [\"beauty 1\"]"), "expected one of answer, format, length"),
         (format!("{mnns}rl.rewards = [\"answer inf\"]"), "and a weight"),
+        (format!("{mnns}rl.reference = \"there\""), "expected more than 0"),
         (format!("{mnns}rl.rewards = [\"command 1\"]"), "`rl.command` is not set"),
         (format!("{mnns}rl.command = [\"true\"]"), "expected \"command 1\" in it"),
         (format!("{mnns}rl.rewards = [\"model 1\"]"), "`rl.reward_model` is not set"),

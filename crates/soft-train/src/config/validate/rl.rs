@@ -54,6 +54,13 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
             ),
         );
     }
+    if !rl.reference.is_empty() && rl.beta == 0.0 {
+        say(
+            &["rl.reference", "rl.beta"],
+            "`rl.reference` is set and `rl.beta` is 0, which uses none; expected more than 0"
+                .into(),
+        );
+    }
     if rl.discretize == RlDiscretize::Samples && rl.policy != RlPolicy::Samples {
         say(
             &["rl.discretize", "rl.policy"],

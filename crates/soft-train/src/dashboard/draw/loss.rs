@@ -95,8 +95,15 @@ fn clip_lines(board: &Board) -> Vec<String> {
 /// What goes with the loss, beside each other.
 fn draw_small(frame: &mut Frame<'_>, board: &Board, area: Rect, palette: Palette) {
     let held_out = board.figures.iter().find(|figure| figure.held_out.latest().is_some());
-    let known = [metric_name::GRAD_NORM, metric_name::LEARNING_RATE, metric_name::GUIDANCE]
-        .map(|name| board.figure(name));
+    // A training has rewards or guidance.
+    let known = [
+        metric_name::REWARD,
+        metric_name::KL,
+        metric_name::GRAD_NORM,
+        metric_name::LEARNING_RATE,
+        metric_name::GUIDANCE,
+    ]
+    .map(|name| board.figure(name));
     let mut plots: Vec<Plot<'_>> = Vec::new();
     if let Some(figure) = held_out {
         let value = figure.held_out.latest().map(number).unwrap_or_default();
@@ -108,13 +115,13 @@ fn draw_small(frame: &mut Frame<'_>, board: &Board, area: Rect, palette: Palette
         let level = clip(board, &figure.name);
         let value = figure.raw.latest().map(number).unwrap_or_default();
         let plot = Plot { level, level_name: "clip", ..Plot::new(&figure.name, value) };
-        plots.push(match level {
-            Some(_) => plot.curve(figure.raw.points(), palette.quiet(), Shape::Dots).curve(
+        plots.push(match level.is_some() || !figure.is_exact() {
+            true => plot.curve(figure.raw.points(), palette.quiet(), Shape::Dots).curve(
                 figure.smoothed.series.points(),
                 palette.accent(),
                 Shape::Line,
             ),
-            None => plot.curve(figure.raw.points(), palette.accent(), Shape::Line),
+            false => plot.curve(figure.raw.points(), palette.accent(), Shape::Line),
         });
     }
     let count = plots.len().min(if area.width >= 110 { 4 } else { 3 });
