@@ -54,7 +54,6 @@ fn t44_what_is_documented_as_less_memory_is_estimated_as_less() {
     saves("low_rank.rank = 4", "");
     let group = "task.name = \"mnns\"\nrl.algorithm = \"grpo\"\nrl.group = ";
     saves(&format!("{group}2"), &format!("{group}8"));
-    saves(&format!("{group}8"), &format!("{group}8\ntrain.micro_batch = 8"));
     let parallel = "rollout.kind = \"parallel\"\nrollout.passes = ";
     saves("", &format!("{parallel}2"));
     saves(&format!("{parallel}2"), &format!("{parallel}3"));
