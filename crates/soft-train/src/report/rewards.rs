@@ -130,8 +130,8 @@ fn completions(arm: &ArmMetrics) -> String {
         let row = |line: &Value| {
             let right = if line["correct"].as_bool() == Some(true) { "✓" } else { "" };
             vec![
-                text(line, "thoughts"),
-                text(line, "answer"),
+                format!("<span class=\"wrote\">{}</span>", text(line, "thoughts")),
+                format!("<span class=\"wrote\">{}</span>", text(line, "answer")),
                 right.to_owned(),
                 number(line, "reward"),
                 number(line, "advantage"),
@@ -146,7 +146,7 @@ fn completions(arm: &ArmMetrics) -> String {
         let head = ["thought, as it is read", "answer", "right", "reward", "advantage", "tokens"];
         let rows: Vec<Vec<String>> = lines.into_iter().map(row).collect();
         let name = format!("A group at step {}", thousands(at));
-        details(&name, &(prompt + &table(&head, &rows, "texts")), at == last)
+        details(&name, &(prompt + &table(&head, &rows, "samples")), at == last)
     };
     steps.into_iter().map(of_step).collect()
 }
