@@ -58,6 +58,12 @@ impl Use {
         }
     }
 
+    /// Whether a thought was drawn.
+    #[must_use]
+    pub fn is_thought(self) -> bool {
+        self.draw() == Some(0)
+    }
+
     /// The token that is fed whatever was drawn.
     fn token(self) -> Option<u32> {
         match self {

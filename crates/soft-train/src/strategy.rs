@@ -235,13 +235,19 @@ impl Steps<'_> {
             };
             let judged = self.job.watch.judge(&mut done.course, done.steps, &held_out);
             let lost = self.job.watch.lost(&mut done.course, figures.finite_loss());
-            let lost = lost.or_else(|| self.left(&figures));
+            let left = self.left(&figures);
             self.report(&done, &figures, &held_out, took)?;
             let mut times = took.at_step(done.steps);
             if let Some(rewarded) = &figures.rewarded {
                 rewarded.add_times(&mut times);
             }
             self.job.times.append(&times)?;
+            if let Some(what) = left {
+                // It is finite and done: what it came to can be looked at.
+                let path = self.save(learner, &done)?;
+                let what = format!("{what}; the state after this step is in {}", path.display());
+                return Err(Error::Diverged { step: done.steps as u64, what });
+            }
             if let Some(what) = lost {
                 let place = |(_, path): &(usize, PathBuf)| {
                     format!("; the last checkpoint is {}", path.display())

@@ -107,7 +107,11 @@ fn verdict(table: &Table, results: &Results) -> String {
 /// Which policies rewards made better, where the table asks that.
 fn improved(table: &Table, results: &Results) -> String {
     let gain = |cell: &super::Cell| {
-        let own = results.cell(cell.name)?;
+        // Who sees no reward is not improved by it.
+        let rewarded =
+            |setting: &String| setting.starts_with("rl.algorithm=") && !setting.ends_with("off");
+        let last = cell.settings.iter().rev().find(|own| own.starts_with("rl.algorithm="))?;
+        let own = results.cell(cell.name).filter(|_| rewarded(last))?;
         let gain = |unit: &super::UnitResult| {
             unit.measured.rewarded.as_ref().map(|own| own.after[0] - own.before[0])
         };
@@ -157,7 +161,8 @@ fn against_hard(table: &Table, results: &Results) -> String {
     let others: Vec<String> = table.cells.iter().filter_map(other).collect();
     let mean = hard.iter().map(|(_, pass)| pass).sum::<f64>() / hard.len() as f64;
     format!(
-        " Against the hard chain in pass@{} after rewards ({} %), in points: {}.",
+        " pass@{} after training less that of the hard chain ({} %), which began with another model, in \
+         points: {}.",
         super::rewarded::MOST,
         percent(mean),
         others.join(", ")

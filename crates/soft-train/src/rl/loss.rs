@@ -2,11 +2,14 @@
 
 use burn::tensor::{Gradients, Tensor};
 use soft_core::{entropy_nats, float_tensor, host_values};
-use soft_model::{Scores, Transformer};
+use soft_model::{DrawnStep, Scores, Transformer, Use};
 
 use super::drawing::Experience;
 use super::value::ValueHead;
 use crate::config::{RlKl, RlLoss};
+
+/// The largest logarithm of a ratio.
+const FURTHEST: f64 = 60.0;
 
 /// How far a ratio may lead.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,7 +101,8 @@ pub fn differentiate(actors: Actors<'_>, experience: &Experience, loss: &PolicyL
     let shares = constant(&weights.shares);
 
     let difference = scores.log_probs.clone() - constant(&experience.log_probs);
-    let ratio = difference.clone().exp();
+    // Beyond this a ratio says nothing more, and infinity times a weight of 0 would be no number.
+    let ratio = difference.clone().clamp(-FURTHEST, FURTHEST).exp();
     let gain = constant(&experience.advantages);
     let free = ratio.clone() * gain.clone();
     let held = ratio.clone().clamp(1.0 - loss.clip.low, 1.0 + loss.clip.high) * gain;
@@ -107,7 +111,7 @@ pub fn differentiate(actors: Actors<'_>, experience: &Experience, loss: &PolicyL
         surrogate = surrogate - divergence.clone() * loss.beta;
     }
     let mut total = -(surrogate * constant(&weights.losses)).sum();
-    let entropy = entropy(&scores, experience, loss, &shares);
+    let entropy = entropy(&scores, experience, loss, &weights.shares);
     if loss.entropy != 0.0 {
         total = total - entropy.clone() * loss.entropy;
     }
@@ -130,6 +134,9 @@ pub fn differentiate(actors: Actors<'_>, experience: &Experience, loss: &PolicyL
     };
     let gains = experience.advantages.concat();
     let shares = weights.shares.concat();
+    if experience.draws() == 0 {
+        update.ratio = [1.0; 2];
+    }
     for (at, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
         let (ratio, gain) = (ratios[at], gains[at]);
         update.kl_old -= share * differences[at];
@@ -166,20 +173,39 @@ impl Weights {
     }
 }
 
-/// Mean entropy of what is drawn from; with gradients where it has a weight.
+/// Mean entropy of what is drawn from, at the temperature of each draw and before any filter; with
+/// gradients where it has a weight.
 fn entropy(
     scores: &Scores,
     experience: &Experience,
     loss: &PolicyLoss,
-    shares: &Tensor<2>,
+    shares: &[Vec<f64>],
 ) -> Tensor<1> {
-    let thoughts = experience.drawn.temperatures[0];
     let logits = match loss.entropy == 0.0 {
         true => scores.logits.clone().detach(),
         false => scores.logits.clone(),
     };
-    let entropies = entropy_nats(logits, thoughts).reshape(scores.log_probs.dims());
-    (entropies * shares.clone()).sum()
+    let drawn = &experience.drawn;
+    let of = |temperature: f64, shares: &[Vec<f64>]| {
+        let entropies = entropy_nats(logits.clone(), temperature);
+        let shares = Experience::constant(shares, &scores.log_probs);
+        (entropies.reshape(scores.log_probs.dims()) * shares).sum()
+    };
+    let [thoughts, answers] = drawn.temperatures;
+    if thoughts == answers {
+        return of(thoughts, shares);
+    }
+    let own = |wanted: bool| -> Vec<Vec<f64>> {
+        let step = |(step, shares): (&DrawnStep, &Vec<f64>)| {
+            let share = |(used, share): (&Use, &f64)| match used.is_thought() == wanted {
+                true => *share,
+                false => 0.0,
+            };
+            step.uses.iter().zip(shares).map(share).collect()
+        };
+        drawn.steps.iter().zip(shares).map(step).collect()
+    };
+    of(thoughts, &own(true)) + of(answers, &own(false))
 }
 
 /// Divergence from the reference at every draw: `[steps, batch]`.
@@ -199,7 +225,7 @@ fn divergence(
             let dims = scores.log_probs.dims();
             let other = float_tensor(host_values(other.log_probs), dims, &device, dtype);
             let difference = other - scores.log_probs.clone();
-            difference.clone().exp() - difference - 1.0
+            difference.clone().clamp(-FURTHEST, FURTHEST).exp() - difference - 1.0
         }
     }
 }

@@ -373,3 +373,26 @@ fn fed(draw: &Draw) -> Vec<f64> {
         fed.to_rows(usize::MAX).into_iter().flatten().map(|(_, weight)| weight).collect()
     })
 }
+
+/// The entropy of a draw is that at its own temperature: thoughts and answers have one each.
+#[test]
+fn entropies_are_those_at_the_temperature_of_the_draw() {
+    let model = model(&task(), 3);
+    let mut drawn = drawn(&drawing(RlPolicy::Gumbel, Arm::Soft), &model, &[0, 1], 0);
+    drawn[0].drawn.temperatures = [0.2, 3.0];
+    let found = update(&model, &drawn[0], &PolicyLoss { entropy: 1.0, ..loss(&drawn) });
+    let logits = host_values(drawn[0].drawn.score(&model).logits.detach());
+    let vocab = logits.len() / drawn[0].counts.concat().len();
+    let entropy = |logits: &[f64], temperature: f64| {
+        let exps: Vec<f64> = logits.iter().map(|z| (z / temperature).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        -exps.iter().map(|e| e / sum * (e / sum).ln()).sum::<f64>()
+    };
+    let uses = drawn[0].drawn.steps.iter().flat_map(|step| step.uses.clone());
+    let each = logits.chunks(vocab).zip(uses).map(|(logits, used)| {
+        entropy(logits, if used.is_thought() { 0.2 } else { 3.0 })
+    });
+    let expected = each.sum::<f64>() / drawn[0].draws() as f64;
+    assert!((found.entropy - expected).abs() < 1e-9, "{} {expected}", found.entropy);
+    assert!((found.entropy - entropy(&logits[..vocab], 0.2)).abs() > 1e-3, "both count");
+}

@@ -12,7 +12,7 @@ use soft_model::{ModelFiles, Tokenizer, Transformer};
 use super::Problem;
 use crate::config::{Arm, Config, Loader, RlAlgorithm, RlPolicy};
 use crate::error::Error;
-use crate::learner::{Reference, SoftLearner};
+use crate::learner::{Reference, SoftLearner, laid_out};
 use crate::rl::{Drawing, Source, TaskSource, TextSource, ValueHead, rewards};
 
 /// File of a checkpoint that holds the value head of PPO.
@@ -52,7 +52,12 @@ pub(super) fn drawing(
             let decoded = Loader::new().model(soft_config).load();
             let decoded = decoded.map_err(|error| Error::Config { report: error.to_string() })?;
             let mut decoded = decoded.config;
-            decoded.generate.max_new = config.generate.max_new;
+            decoded.generate = config.generate.clone();
+            decoded.answer = config.answer.clone();
+            if decoded.soft.temperature == 0.0 {
+                // A model that was trained on tokens decodes the likeliest; here they are drawn.
+                decoded.soft.temperature = config.soft.temperature;
+            }
             let missing = || Error::Data {
                 report: "rewards of text need the tokenizer of `model.path`".into(),
             };
@@ -91,7 +96,7 @@ pub(super) fn with_reference(
     let reference = match (branches_alone, is_fresh) {
         (true, _) => Reference::Base,
         (false, true) => Reference::Model(Box::new(learner.model.valid())),
-        (false, false) => Reference::Model(Box::new(begun()?.valid())),
+        (false, false) => Reference::Model(Box::new(laid_out(begun()?).valid())),
     };
     Ok(SoftLearner { reference: Some(Arc::new(reference)), ..learner })
 }
@@ -117,7 +122,10 @@ fn named(config: &Config, model: &Transformer) -> Result<Transformer, Error> {
     if config.rl.policy == RlPolicy::Gaussian && found.d_model != own.d_model {
         return refuse("width", found.d_model, own.d_model);
     }
-    Ok(Transformer::open(&files, &model.device().inner(), DType::F32)?)
+    if files.context() < own.max_positions {
+        return refuse("context", files.context(), own.max_positions);
+    }
+    Ok(laid_out(Transformer::open(&files, &model.device().inner(), DType::F32)?))
 }
 
 /// The value head of PPO: new, or that of a checkpoint, to the bit.

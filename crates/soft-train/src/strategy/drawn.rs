@@ -37,8 +37,8 @@ impl Drawn {
     /// Positions that went through the model, and those that were drawn.
     pub(super) fn counts(&self) -> [u64; 2] {
         let prompts = self.experiences.iter().flat_map(|experience| &experience.drawn.prompts);
-        let draws = self.draws() as u64;
-        [prompts.map(|prompt| prompt.len() as u64).sum::<u64>() + draws, draws]
+        let written: u64 = self.completions().map(|own| own.tokens as u64).sum();
+        [prompts.map(|prompt| prompt.len() as u64).sum::<u64>() + written, self.draws() as u64]
     }
 
     pub(super) fn loss(&self, rl: &Rl) -> PolicyLoss {
@@ -58,8 +58,14 @@ impl Drawn {
     pub(super) fn figures(&self) -> Vec<(&'static str, f64)> {
         let rewards = || self.experiences.iter().flat_map(|own| own.rewards.chunks(own.group));
         let groups = (rewards().count() as f64).max(1.0);
-        let silent = rewards().filter(|rewards| !has_signal(rewards)).count() as f64;
-        let spread: f64 = rewards().map(deviation).sum();
+        // A row alone is compared with a value, not with others.
+        let alone = self.experiences.iter().all(|own| own.group == 1);
+        let silent = rewards().filter(|rewards| !alone && !has_signal(rewards)).count() as f64;
+        let all: Vec<f64> = rewards().flatten().copied().collect();
+        let spread: f64 = match alone {
+            true => deviation(&all) * groups,
+            false => rewards().map(deviation).sum(),
+        };
         let rows = (self.rows() as f64).max(1.0);
         let mean = |of: &dyn Fn(&Completion) -> f64| self.completions().map(of).sum::<f64>() / rows;
         let lengths = || self.completions().map(|own| own.tokens as f64);

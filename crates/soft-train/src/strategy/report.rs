@@ -85,7 +85,7 @@ impl Steps<'_> {
             line["entropy_beta"] = job.entropy_beta.at(done.steps - 1).into();
             line["guidance"] = guidance.into();
         }
-        if job.feed.clamps(done.steps - 1) {
+        if job.drawing.is_none() && job.feed.clamps(done.steps - 1) {
             line["guidance/clamped"] = value(metric_name::CLAMPED).into();
         }
         let located = figures.located();
@@ -116,7 +116,7 @@ impl Steps<'_> {
                 say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));
             }
         }
-        if job.has_answers {
+        if job.has_answers && job.drawing.is_none() {
             line["answer_cross_entropy"] = value(metric_name::ANSWER_CROSS_ENTROPY).into();
         }
         for HeldOut { key, value, .. } in held_out {

@@ -43,7 +43,11 @@ impl Steps<'_> {
         step: usize,
     ) -> Result<Option<StepFigures>, Error> {
         let found = self.reward_step(drawing, learner, step);
-        let Err(Error::Reward { what }) = found else { return found };
+        let what = match found {
+            Err(Error::Reward { what }) => what,
+            Err(Error::Model(error)) => error.to_string(),
+            other => return other,
+        };
         let checkpoint = self.save(learner, done)?;
         let (step, checkpoint) = (step + 1, checkpoint.display());
         Err(Error::Reward {
@@ -64,8 +68,7 @@ impl Steps<'_> {
             (None, None) => return None,
         };
         Some(format!(
-            "the policy is {found:.3} nats a draw from {from}, over rl.kl_stop {limit}: go on from an \
-             earlier checkpoint with a larger rl.beta, a smaller train.lr or fewer rl.updates"
+            "the policy is {found:.3} nats a draw from {from}, over rl.kl_stop {limit}: begin anew with a larger rl.beta, a smaller train.lr or fewer rl.updates"
         ))
     }
 

@@ -47,7 +47,7 @@ pub struct Rl {
     pub scale: RlScale,
     /// Whether rows that were cut off before their end teach nothing.
     pub mask_truncated: bool,
-    /// Weight of the divergence from the model that training began with; 0 keeps no such model. Of a model with low-rank branches it is the model without them, and takes no memory.
+    /// Weight of the divergence from the model that training began with; 0 keeps no such model. Of a model of which only low-rank branches are trained it is the model without them, and takes no memory; else it takes that of all that is trained.
     #[schemars(range(min = 0.0))]
     pub beta: f64,
     /// Model of that divergence, in place of the one that training began with: a folder in Hugging Face layout or a GGUF file, of the same vocabulary.

@@ -1,7 +1,8 @@
 //! What reinforcement learning cannot be combined with.
 
 use super::super::choices::{
-    FeedKind, NoiseKind, Precision, RewardKind, RlAlgorithm, RlDiscretize, RlPolicy,
+    FeedKind, GateKind, NoiseKind, NormMatch, Precision, RewardKind, RlAlgorithm, RlDiscretize,
+    RlPolicy, SoftInputs, TrainOn,
 };
 use super::{Config, Found, Place, found};
 use crate::task::TaskName;
@@ -61,6 +62,14 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
                 .into(),
         );
     }
+    if rl.kl_stop > 0.0 && rl.beta == 0.0 && rl.updates == 1 {
+        say(
+            &["rl.kl_stop", "rl.beta"],
+            "`rl.kl_stop` is set, and with `rl.beta` 0 and `rl.updates` 1 no divergence is measured; \
+             expected more of one of them"
+                .into(),
+        );
+    }
     if rl.discretize == RlDiscretize::Samples && rl.policy != RlPolicy::Samples {
         say(
             &["rl.discretize", "rl.policy"],
@@ -112,6 +121,31 @@ fn with_the_rest(config: &Config, place: Place<'_>) -> Vec<Found> {
     }
     if soft.repetition_penalty != 1.0 {
         refuse("soft.repetition_penalty", soft.repetition_penalty.to_string(), "1");
+    }
+    if soft.norm_match != NormMatch::None {
+        let expected = "\"none\": `rl.policy` says what is fed";
+        refuse("soft.norm_match", format!("\"{}\"", soft.norm_match), expected);
+    }
+    if config.gate.kind != GateKind::Open {
+        refuse("gate.kind", format!("\"{}\"", config.gate.kind), "\"open\"");
+    }
+    if is_text && config.data.train_on == TrainOn::All {
+        refuse("data.train_on", "\"all\"".into(), "prompts that are not trained on");
+    }
+    if is_text && config.data.soft == SoftInputs::All {
+        refuse("data.soft", "\"all\"".into(), "an answer that is no thought");
+    }
+    if config.rl.supervised == 0.0 {
+        let none = "0, or `rl.supervised` over 0: only the training loss has it";
+        for (key, value) in [
+            ("model.dropout", config.model.dropout),
+            ("low_rank.dropout", config.low_rank.dropout),
+            ("objective.entropy_beta", config.objective.entropy_beta),
+        ] {
+            if value != 0.0 {
+                refuse(key, value.to_string(), none);
+            }
+        }
     }
     if config.curriculum.is_on() {
         refuse("curriculum.stages", config.curriculum.stages.to_string(), "0");
