@@ -389,9 +389,10 @@ fn entropies_are_those_at_the_temperature_of_the_draw() {
         -exps.iter().map(|e| e / sum * (e / sum).ln()).sum::<f64>()
     };
     let uses = drawn[0].drawn.steps.iter().flat_map(|step| step.uses.clone());
-    let each = logits.chunks(vocab).zip(uses).map(|(logits, used)| {
-        entropy(logits, if used.is_thought() { 0.2 } else { 3.0 })
-    });
+    let each = logits
+        .chunks(vocab)
+        .zip(uses)
+        .map(|(logits, used)| entropy(logits, if used.is_thought() { 0.2 } else { 3.0 }));
     let expected = each.sum::<f64>() / drawn[0].draws() as f64;
     assert!((found.entropy - expected).abs() < 1e-9, "{} {expected}", found.entropy);
     assert!((found.entropy - entropy(&logits[..vocab], 0.2)).abs() > 1e-3, "both count");
