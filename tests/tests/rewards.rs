@@ -172,3 +172,15 @@ fn a_reference_is_the_model_that_is_named() {
     assert_eq!(error.exit_code(), 2, "{text}");
     assert!(text.contains("vocabulary") && text.contains("rl.reference"), "{text}");
 }
+
+/// With low-rank branches alone the reference is the model without them: nothing apart at first, as
+/// they begin at 0, and something once they have moved.
+#[test]
+fn branches_move_away_from_the_model_without_them() {
+    let runs = Runs::temporary();
+    let settings = ["rl.algorithm=grpo", "rl.group=8", "rl.beta=0.01", "train.steps=6"];
+    let branches = ["low_rank.rank=2", "low_rank.alpha=4"];
+    let run = runs.train("branches", &[&settings[..], &branches].concat()).run_dir;
+    let kl: Vec<f64> = metrics(&run).iter().filter_map(|line| line["kl"].as_f64()).collect();
+    assert!(kl[0].abs() < 1e-6 && kl[5] > 1e-6, "{kl:?}");
+}

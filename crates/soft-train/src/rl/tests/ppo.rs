@@ -168,3 +168,38 @@ fn the_loss_of_values_has_the_gradient_of_finite_differences() {
     let slope = (at(1e-6) - at(-1e-6)) / 2e-6;
     assert!((slope - length).abs() < 1e-5 * length, "{slope} {length}");
 }
+
+/// A row that was cut off before its end teaches nothing where that is asked for, and counts else.
+#[test]
+fn rows_that_were_cut_off_are_masked_where_that_is_asked_for() {
+    #[derive(Debug)]
+    struct Ending(Game);
+    impl Source for Ending {
+        fn lots(&self, problems: &[usize]) -> Result<Vec<Lot>, Error> {
+            let mut lots = self.0.lots(problems)?;
+            lots[0].options.eos_ids = vec![2];
+            Ok(lots)
+        }
+
+        fn is_right(&self, _: usize, _: &Generation, _: &[u32]) -> bool {
+            false
+        }
+
+        fn texts(&self, completion: &Completion) -> Texts {
+            self.0.texts(completion)
+        }
+    }
+    let model = model(&task(), 3);
+    for mask_truncated in [false, true] {
+        let rl = Rl { mask_truncated, group: 64, ..Rl::default() };
+        let source = Arc::new(Ending(Game { steps: 2, worth: |_, _| 0.0 }));
+        let drawing = Drawing { source, rewards: Mutex::default(), rl, seed: 3 };
+        let drawn = drawing.draw(&model, None, &[0], 0, 0).expect("drawn").remove(0);
+        let ended: Vec<bool> = drawn.completions.iter().map(|own| own.ended).collect();
+        assert!(ended.contains(&true) && ended.contains(&false), "both kinds of rows");
+        for (row, ended) in ended.into_iter().enumerate() {
+            let counts = drawn.counts.iter().any(|step| step[row]);
+            assert_eq!(counts, ended || !mask_truncated, "row {row}");
+        }
+    }
+}
