@@ -30,7 +30,13 @@ fn main() -> Result<(), soft_core::Error> {
     example.soft[2..5].fill(true);
     let batch = Batch::new(vec![example]);
     let (totals, temperature) = (StepTotals::of([&batch]), 0.1);
-    let loss = BatchLoss { batch: &batch, objective: Default::default(), totals, temperature };
+    let loss = BatchLoss {
+        batch: &batch,
+        objective: Default::default(),
+        totals,
+        temperature,
+        other: None,
+    };
     let pipeline = SoftPipeline::new(PipelineConfig { temperature, ..Default::default() })?;
     // Guidance 0: the model feeds itself.
     let context = StepContext { pipeline, guidance: 0.0, ..StepContext::default() };

@@ -37,6 +37,7 @@ fn differentiate(rollout: &dyn Rollout, model: &Transformer) -> Differentiated {
         objective: Objective { entropy_beta: 0.1, ..Objective::default() },
         totals: StepTotals::of([&batch]),
         temperature: 1.0,
+        other: None,
     };
     rollout.differentiate(model, &loss, &context)
 }

@@ -121,7 +121,13 @@ pub fn differentiate_in(
     context: &StepContext,
 ) -> Differentiated {
     let objective = Objective::default();
-    let loss = BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
+    let loss = BatchLoss {
+        batch,
+        objective,
+        totals: StepTotals::of([batch]),
+        temperature: 1.0,
+        other: None,
+    };
     rollout.differentiate(model, &loss, context)
 }
 

@@ -201,9 +201,11 @@ pub fn assert_same_outcome(a: &Path, b: &Path, step: usize, what: &str) {
         assert_eq!(a, b, "{what}");
     }
     assert_eq!(metrics(a).len(), metrics(b).len(), "{what}");
+    let wrote = [a, b].map(|run| fs::read(run.join("completions.jsonl")).unwrap_or_default());
+    assert!(wrote[0] == wrote[1], "{what}: what rows wrote differs");
     let (at, bt) = (checkpoint(a, step), checkpoint(b, step));
     assert_eq!(state(&at, false), state(&bt, false), "{what}");
-    for file in ["model.safetensors", "soft_adapter.safetensors"] {
+    for file in ["model.safetensors", "soft_adapter.safetensors", "value_head.json"] {
         let present = [&at, &bt].map(|folder| folder.join(file).exists());
         assert_eq!(present[0], present[1], "{what}: {file}");
         let same = !present[0] || read(&at.join(file)) == read(&bt.join(file));

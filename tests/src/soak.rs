@@ -14,17 +14,25 @@ use soft_train::run::Resume;
 
 use crate::runs::{Runs, assert_same_outcome, owned};
 
-/// Low-rank branches under noise and drop-out, saved every second step.
-const SETTINGS: [&str; 9] = [
+/// Saved every second step.
+const SETTINGS: [&str; 4] = ["train.grad_accum=2", "train.warmup=3", "save.every=2", "save.keep=2"];
+/// On the truth: low-rank branches under noise and drop-out.
+const TRUTH: [&str; 5] = [
     "rollout.kind=parallel",
     "low_rank.rank=3",
     "low_rank.dropout=0.2",
     "model.dropout=0.1",
     "soft.noise=gumbel",
-    "train.grad_accum=2",
-    "train.warmup=3",
-    "save.every=2",
-    "save.keep=2",
+];
+/// On rewards: two updates on what a step drew, a value head, and a reference that is held.
+const REWARDS: [&str; 7] = [
+    "rl.algorithm=ppo",
+    "rl.policy=gumbel",
+    "rl.group=2",
+    "rl.updates=2",
+    "rl.beta=0.1",
+    "train.micro_batch=3",
+    "log.every=1",
 ];
 /// Steps between two checkpoints.
 const EVERY: usize = 2;
@@ -32,6 +40,28 @@ const EVERY: usize = 2;
 const FURTHER: usize = 5;
 /// The argument that makes a program the child of another.
 pub const CHILD: &str = "--child";
+
+/// What a run trains on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The truth of its examples.
+    Truth,
+    /// Rewards of what it draws.
+    Rewards,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Truth => "truth",
+            Self::Rewards => "rewards",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        [Self::Truth, Self::Rewards].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -67,13 +97,20 @@ impl fmt::Display for Soaked {
 ///
 /// # Panics
 /// Where the two runs differ in a bit, or one fails.
-pub fn soak(program: &Path, kills: usize, seed: u64, mut say: impl FnMut(&str)) -> Soaked {
+pub fn soak(
+    program: &Path,
+    kind: Kind,
+    kills: usize,
+    seed: u64,
+    mut say: impl FnMut(&str),
+) -> Soaked {
     let started = Instant::now();
     let runs = Runs::temporary();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     // A process gets on by few steps before it is killed, and the last one ends the run.
     let steps = 10 + 6 * kills;
     let mut soaked = Soaked { steps, ..Soaked::default() };
+    let program = &Program { path: program, kind };
     let pace = whole_run(&runs, program, steps);
     say(&format!(
         "in one piece: {steps} steps, the first after {:.2} s, then one in {:.1} ms",
@@ -110,7 +147,7 @@ pub fn soak(program: &Path, kills: usize, seed: u64, mut say: impl FnMut(&str)) 
     Process::start(&runs, program, "killed", steps).finish();
     let pair = [runs.path("straight"), runs.path("killed")];
     assert_same_outcome(&pair[0], &pair[1], steps, "killed and gone on");
-    let settings = settings(steps + FURTHER);
+    let settings = settings(kind, steps + FURTHER);
     for name in ["straight", "killed"] {
         runs.resumed(name, &settings.iter().map(String::as_str).collect::<Vec<_>>(), Resume::Auto);
     }
@@ -125,13 +162,24 @@ pub fn soak(program: &Path, kills: usize, seed: u64, mut say: impl FnMut(&str)) 
 ///
 /// # Panics
 /// If it fails.
-pub fn train_as_child(folder: &Path, name: &str, steps: usize) {
+pub fn train_as_child(folder: &Path, name: &str, steps: usize, kind: Kind) {
     let runs = Runs::within(folder);
-    runs.try_train(name, &settings(steps), Resume::Auto).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let settings = settings(kind, steps);
+    runs.try_train(name, &settings, Resume::Auto).unwrap_or_else(|e| panic!("{name}: {e}"));
 }
 
-fn settings(steps: usize) -> Vec<String> {
-    owned(&[&SETTINGS[..], &[&format!("train.steps={steps}")]].concat())
+fn settings(kind: Kind, steps: usize) -> Vec<String> {
+    let own = match kind {
+        Kind::Truth => &TRUTH[..],
+        Kind::Rewards => &REWARDS,
+    };
+    owned(&[&SETTINGS[..], own, &[&format!("train.steps={steps}")]].concat())
+}
+
+/// A program that trains, and on what.
+struct Program<'a> {
+    path: &'a Path,
+    kind: Kind,
 }
 
 /// How long a process takes to its first step, and for each step after it.
@@ -141,7 +189,7 @@ struct Pace {
 }
 
 /// The run without a kill.
-fn whole_run(runs: &Runs, program: &Path, steps: usize) -> Pace {
+fn whole_run(runs: &Runs, program: &Program<'_>, steps: usize) -> Pace {
     let started = Instant::now();
     let mut child = Process::start(runs, program, "straight", steps);
     child.until(|| lines(&runs.path("straight")) > 0);
@@ -157,13 +205,14 @@ struct Process {
 }
 
 impl Process {
-    fn start(runs: &Runs, program: &Path, name: &str, steps: usize) -> Self {
+    fn start(runs: &Runs, program: &Program<'_>, name: &str, steps: usize) -> Self {
         let said = runs.path("said.txt");
         let file = File::create(&said).expect("written");
-        let mut command = Command::new(program);
-        command.arg(CHILD).arg(runs.path("")).args([name, &steps.to_string()]);
+        let Program { path, kind } = program;
+        let mut command = Command::new(path);
+        command.arg(CHILD).arg(runs.path("")).args([name, &steps.to_string(), kind.as_str()]);
         let child = command.stdout(Stdio::null()).stderr(file).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let child = child.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self { child, said }
     }
 
@@ -238,30 +287,36 @@ fn lines(run_dir: &Path) -> usize {
     text.iter().filter(|&&byte| byte == b'\n').count()
 }
 
-/// The program that soaks: `[--kills N] [--seed N]`.
+/// The program that soaks: `[--kills N] [--seed N] [--on truth|rewards]`.
 ///
 /// # Errors
 /// A command line that says something else.
 pub fn main(program: PathBuf, arguments: &[String]) -> Result<(), String> {
-    if let [first, folder, name, steps] = arguments
+    if let [first, folder, name, steps, kind] = arguments
         && first == CHILD
     {
         let steps = steps.parse().map_err(|_| format!("{steps:?} is no number of steps"))?;
-        train_as_child(Path::new(folder), name, steps);
+        let kind = Kind::of(kind).ok_or_else(|| format!("{kind:?} is nothing to train on"))?;
+        train_as_child(Path::new(folder), name, steps, kind);
         return Ok(());
     }
-    let (mut kills, mut seed) = (100, 1);
+    let (mut kills, mut seed, mut kind) = (100, 1, Kind::Truth);
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
-        let number = rest.next().and_then(|text| text.parse::<u32>().ok());
-        match (flag.as_str(), number) {
-            ("--kills", Some(number)) => kills = number as usize,
-            ("--seed", Some(number)) => seed = u64::from(number),
-            _ => return Err(format!("{flag:?}: expected [--kills N] [--seed N]")),
+        let word = rest.next();
+        let number = word.and_then(|text| text.parse::<u32>().ok());
+        match (flag.as_str(), number, word.and_then(|word| Kind::of(word))) {
+            ("--kills", Some(number), _) => kills = number as usize,
+            ("--seed", Some(number), _) => seed = u64::from(number),
+            ("--on", _, Some(found)) => kind = found,
+            _ => {
+                let expected = "[--kills N] [--seed N] [--on truth|rewards]";
+                return Err(format!("{flag:?}: expected {expected}"));
+            }
         }
     }
-    println!("{kills} kills, seed {seed}");
-    let soaked = soak(&program, kills, seed, |line| println!("{line}"));
+    println!("{kills} kills of a training on {}, seed {seed}", kind.as_str());
+    let soaked = soak(&program, kind, kills, seed, |line| println!("{line}"));
     println!("{soaked}: the end is that of the run in one piece, to the bit");
     Ok(())
 }

@@ -100,7 +100,8 @@ pub fn differentiate(
 ) -> Differentiated {
     let objective = Objective { entropy_beta: 0.3, normalize };
     let temperature = context.pipeline.config().temperature;
-    let loss = BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature };
+    let loss =
+        BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature, other: None };
     rollout.differentiate(model, &loss, context)
 }
 

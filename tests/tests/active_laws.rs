@@ -329,6 +329,7 @@ fn a_batch_of_tokens_has_the_loss_of_the_base_and_no_gradient() {
             objective: Objective::default(),
             totals: StepTotals::of([&batch]),
             temperature: 1.0,
+            other: None,
         };
         let found = Parallel::TEACHER.forward(&softly(&model), &loss, &context(0.0, 0.4)).loss;
         let found = host_values(found.detach())[0];

@@ -33,7 +33,7 @@ fn context(dropout: f64) -> StepContext {
 
 fn loss<'a>(batch: &'a Batch) -> BatchLoss<'a> {
     let objective = Objective { entropy_beta: 0.0, normalize: Normalize::Token };
-    BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 }
+    BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0, other: None }
 }
 
 fn run(

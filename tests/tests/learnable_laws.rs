@@ -67,7 +67,7 @@ fn run(
     let temperature = held.pipeline.config().temperature;
     let objective = Objective { entropy_beta: 0.3, normalize: Normalize::Token };
     let totals = StepTotals::of([&batch]);
-    let loss = BatchLoss { batch: &batch, objective, totals, temperature };
+    let loss = BatchLoss { batch: &batch, objective, totals, temperature, other: None };
     rollout.differentiate(model, &loss, context)
 }
 

@@ -21,6 +21,7 @@ fn cell(name: &'static str, arm: Arm, kind: Kind) -> Cell {
         kind,
         place: Place::Both("row", name),
         start: None,
+        judge: None,
     }
 }
 

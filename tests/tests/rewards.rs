@@ -131,6 +131,29 @@ fn a_reward_that_fails_loses_nothing() {
     }
 }
 
+/// What goes on after a reward failed ends as a run whose reward never did.
+#[cfg(unix)]
+#[test]
+fn t11_a_training_goes_on_to_the_bit_after_a_reward_that_failed() {
+    let runs = Runs::temporary();
+    let broken = runs.path("broken").display().to_string();
+    // Says nothing of the third step's rows while there is a file.
+    let command = format!(
+        r#"rl.command=["sh", "-c", "n=0; while read -r line; do n=$((n + 1)); if [ $n -gt 48 ] && [ -e {broken} ]; then echo NaN; else echo ${{#line}}; fi; done"]"#
+    );
+    let rewards = r#"rl.rewards=["command 0.01"]"#;
+    let settings =
+        [&["rl.algorithm=grpo", rewards, "log.every=1"], &ROWS[..], &[&command]].concat();
+    let straight = runs.train("straight", &settings).run_dir;
+    std::fs::write(runs.path("broken"), "").expect("written");
+    let error = runs.error("failed", &settings, Resume::Never);
+    assert_eq!(error.exit_code(), 3, "{error}");
+    assert_eq!(metrics(&runs.path("failed")).len(), 2);
+    std::fs::remove_file(runs.path("broken")).expect("removed");
+    let resumed = runs.resumed("failed", &settings, Resume::Auto).run_dir;
+    assert_same_outcome(&straight, &resumed, 20, "after a reward that failed");
+}
+
 #[test]
 fn a_policy_that_runs_away_is_stopped_with_its_checkpoint() {
     let runs = Runs::temporary();

@@ -329,7 +329,7 @@ fn t18_micro_batches_sum_to_the_whole_batch() {
         let temperature = context.pipeline.config().temperature;
         let rollout = Sequential { segment: 2, truncate: 0 };
         let of = |batch: &Batch| {
-            let loss = BatchLoss { batch, objective, totals, temperature };
+            let loss = BatchLoss { batch, objective, totals, temperature, other: None };
             rollout.differentiate(&model, &loss, &context)
         };
         let whole = of(&batch);
@@ -352,8 +352,13 @@ fn a_token_is_divided_by_all_of_the_step_or_by_its_rows_length() {
     let batch = ragged_batch();
     let of = |batch: &Batch, normalize| {
         let objective = Objective { entropy_beta: 0.0, normalize };
-        let loss =
-            BatchLoss { batch, objective, totals: StepTotals::of([batch]), temperature: 1.0 };
+        let loss = BatchLoss {
+            batch,
+            objective,
+            totals: StepTotals::of([batch]),
+            temperature: 1.0,
+            other: None,
+        };
         Parallel::TEACHER.differentiate(&model, &loss, &context(1.0))
     };
     let weight: f64 = batch.examples.iter().flat_map(|e| &e.weight).map(|&w| f64::from(w)).sum();
@@ -442,7 +447,8 @@ fn the_loss_alone_is_that_of_the_differentiated_recurrence() {
     let whole = run(&Sequential::UNROLLED, &model, &batch, &context);
     let totals = StepTotals::of([&batch]);
     let temperature = context.pipeline.config().temperature;
-    let loss = BatchLoss { batch: &batch, objective: objective(), totals, temperature };
+    let loss =
+        BatchLoss { batch: &batch, objective: objective(), totals, temperature, other: None };
     let alone = Sequential::forward(&model.valid(), &loss, &context);
     let pairs = [(alone.loss, whole.loss), (alone.cross_entropy, whole.cross_entropy)];
     for (alone, whole) in pairs {

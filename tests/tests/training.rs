@@ -441,8 +441,13 @@ fn free_running_cross_entropy(folder: &Path, file: &Path) -> f64 {
     let examples = read_ids(&[file.to_owned()], Limits::default()).expect("the data");
     let batch = Batch::new(examples);
     let totals = StepTotals::of([&batch]);
-    let loss =
-        BatchLoss { batch: &batch, objective: Objective::default(), totals, temperature: 1.0 };
+    let loss = BatchLoss {
+        batch: &batch,
+        objective: Objective::default(),
+        totals,
+        temperature: 1.0,
+        other: None,
+    };
     let context = StepContext {
         pipeline: SoftPipeline::new(soft_core::PipelineConfig::default()).expect("defaults"),
         form: soft_core::GuidanceForm::Mix,

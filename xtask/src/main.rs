@@ -31,7 +31,8 @@ cargo xtask VERB
          [--require LANE]    a skip of LANE is a failure
   fuzz [TARGETS..]           feed files from strangers to what reads them (nightly toolchain)
        [--seconds N] [--keep]  of each target; put what was found into fuzz/corpus
-  soak [--kills N] [--seed N]  kill a training again and again; it must end as one that was not
+  soak [--kills N] [--seed N] [--on truth|rewards]
+                               kill a training again and again; it must end as one that was not
   reproduce [TABLE]          a published table beside our own figures, into results/ and docs/results/
        [--budget quick|full] [--minutes N]  stopped, it goes on where it was
   fetch [smollm2]            put a small real model where SOFT_MODELS looks

@@ -6,7 +6,7 @@ use crate::process::{Outcome, cargo, debug_dir, metadata, run as run_child, work
 
 const PROGRAM: &str = "soak";
 
-/// Runs the program of this name with these arguments (`[--kills N] [--seed N]`).
+/// Runs the program of this name with these arguments (`[--kills N] [--seed N] [--on truth|rewards]`).
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     // `--workspace` keeps the features of the test build; see test.rs.
     run_child(cargo().args(["build", "--workspace", "--bin", PROGRAM]), "cargo build")?;

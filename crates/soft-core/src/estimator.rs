@@ -83,6 +83,38 @@ impl Estimator {
     }
 }
 
+/// Feeds the heaviest token alone in some rows, with the gradient of the whole row: what decoding makes
+/// of a position that is read as a token. Where weights are equal it is the first.
+///
+/// # Shapes
+/// - rows: one flag a row of the distribution
+///
+/// # Gradient
+/// That of the weights, as if they were fed (straight-through, Bengio et al. 2013, arXiv:1308.3432):
+/// biased.
+///
+/// # Panics
+/// If there is not one flag a row.
+pub fn feed_heaviest(fed: Distribution, rows: &[bool]) -> Distribution {
+    assert_eq!(fed.batch(), rows.len(), "one flag a row");
+    if !rows.contains(&true) {
+        return fed;
+    }
+    let hard = |weights: Tensor<2>| {
+        let flags: Vec<u32> = rows.iter().map(|&hard| u32::from(hard)).collect();
+        let flags = crate::int_tensor(&flags, [rows.len(), 1], &weights.device()).equal_elem(1);
+        let heaviest = weights.clone().detach().argmax(1);
+        let shape = weights.dims();
+        weights.clone().mask_where(flags.expand(shape), surrogate(heaviest, weights))
+    };
+    match fed {
+        Distribution::Dense(weights) => Distribution::Dense(hard(weights)),
+        Distribution::Sparse { ids, weights } => {
+            Distribution::Sparse { ids, weights: hard(weights) }
+        }
+    }
+}
+
 /// One-hot to the bit, with the gradient of w: `onehot + (w - SG(w))`.
 ///
 /// # Shapes

@@ -40,7 +40,7 @@ pub use device::{compiled_devices, device_from_name, is_host_device};
 pub use distribution::{Distribution, NormMatch};
 pub use entropy::{entropy_nats, log_normalizer, tempered};
 pub use error::Error;
-pub use estimator::Estimator;
+pub use estimator::{Estimator, feed_heaviest};
 pub use guidance::{GuidanceForm, clamp_acts, guide};
 pub use hull::distance_to_hull;
 pub use kernels::{

@@ -100,6 +100,25 @@ impl SequenceClassifier {
         })
     }
 
+    /// A classifier of a decoder, whose output head is not used, and a score without bias.
+    ///
+    /// # Shapes
+    /// - score: `[num_labels, d_model]`, on the decoder's device
+    ///
+    /// # Panics
+    /// If the score is of another width.
+    pub fn from_parts(backbone: Transformer, score: Tensor<2>) -> Self {
+        let (found, expected) = (score.dims()[1], backbone.config().d_model);
+        assert_eq!(found, expected, "a score of the decoder's width");
+        Self {
+            backbone: backbone.freeze(),
+            score: at_least_f32(score).transpose(),
+            bias: None,
+            tokenizer: None,
+            tokenizer_note: Some("this classifier comes from no folder".to_owned()),
+        }
+    }
+
     /// Logits of rows of token ids, each at its last token.
     ///
     /// Tokens at the end of a row that have the padding id of `config.json` are no part of it, even

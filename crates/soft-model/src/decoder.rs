@@ -399,7 +399,7 @@ impl<'a> Decoder<'a> {
             .map(|(row, state)| NoiseKey {
                 seed: self.options.seed,
                 step: 0,
-                row: self.options.first_row + row as u32,
+                row: self.options.row(row),
                 position: (state.start + step) as u32,
             })
             .collect()

@@ -32,6 +32,8 @@ pub struct GenerateOptions {
     /// Index of the first prompt among all that are run with this seed: a prompt sees the same
     /// noise however they are cut into batches.
     pub first_row: u32,
+    /// The same index of each prompt, where they do not follow one another; else empty.
+    pub rows: Vec<u32>,
     /// Whether steps are recorded: entropy, top entries, what was fed, where it lies. A record
     /// takes memory in proportion to `top`, not to the vocabulary.
     pub record: bool,
@@ -54,11 +56,19 @@ impl Default for GenerateOptions {
             eos_ids: Vec::new(),
             seed: 0,
             first_row: 0,
+            rows: Vec::new(),
             record: false,
             record_rows: usize::MAX,
             keep_inputs: false,
             top: 10,
         }
+    }
+}
+
+impl GenerateOptions {
+    /// What the noise of a prompt is keyed by, in place of its place among the prompts.
+    pub(crate) fn row(&self, prompt: usize) -> u32 {
+        self.rows.get(prompt).copied().unwrap_or(self.first_row + prompt as u32)
     }
 }
 

@@ -87,6 +87,11 @@ impl Batch {
         (position + 1 < self.examples[row].len()).then_some(Place { row, position })
     }
 
+    /// Whether a place is part of an answer.
+    pub fn answers(&self, place: Place) -> bool {
+        self.examples[place.row].answer_from.is_some_and(|from| place.position >= from)
+    }
+
     /// The empty cache of a pass or a recurrence over this batch.
     pub fn cache(&self, model: &Transformer) -> KvCache {
         let cache = model.new_cache(self.tensor_rows());

@@ -93,6 +93,7 @@ impl Decoding {
             eos_ids,
             seed: config.run.seed,
             first_row: 0,
+            rows: Vec::new(),
             record: false,
             record_rows: usize::MAX,
             keep_inputs: false,

@@ -10,7 +10,7 @@ use crate::config::{Config, Curriculum, Estimator, GuidanceOver, RolloutKind, Ro
 use crate::data::Sampler;
 use crate::error::Error;
 use crate::example::Example;
-use crate::learner::MicroBatch;
+use crate::learner::{By, MicroBatch};
 use crate::objective::StepTotals;
 use crate::rollout::StepContext;
 
@@ -155,8 +155,7 @@ impl StepFeed {
             step: step as u64,
             ..self.context.clone()
         };
-        let micro =
-            |batch| MicroBatch { batch, totals, context: context.clone(), experience: None };
+        let micro = |batch| MicroBatch { batch, totals, context: context.clone(), by: By::Truth };
         batches.into_iter().map(micro).collect()
     }
 }

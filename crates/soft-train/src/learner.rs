@@ -14,7 +14,7 @@ use crate::batch::Batch;
 use crate::config::Precision;
 use crate::not_finite::NotFinite;
 use crate::objective::{BatchLoss, Normalize, Objective, StepTotals};
-use crate::rl::{self, Actors, Experience, PolicyLoss, ValueHead};
+use crate::rl::{self, Actors, Drawing, Experience, Pathwise, PolicyLoss, ValueHead};
 use crate::rollout::{Rollout, StepContext};
 
 /// One micro-batch and everything its step shares.
@@ -26,8 +26,19 @@ pub(crate) struct MicroBatch {
     pub(crate) totals: StepTotals,
     /// Guidance, seed and step.
     pub(crate) context: StepContext,
-    /// What was drawn, where rewards stand in the place of the truth: then the rest is not used.
-    pub(crate) experience: Option<(Arc<Experience>, PolicyLoss)>,
+    /// What is done with it.
+    pub(crate) by: By,
+}
+
+/// What a micro-batch is trained by.
+#[derive(Debug, Clone)]
+pub(crate) enum By {
+    /// The truth of its rows.
+    Truth,
+    /// Rewards of what was drawn: then the rest is not used.
+    Draws(Arc<Experience>, PolicyLoss),
+    /// The gradient of a reward model through what the model feeds itself, in a step of so many rows.
+    Reward(Arc<Drawing>, f64),
 }
 
 impl MicroBatch {
@@ -36,7 +47,7 @@ impl MicroBatch {
         let batch = Batch::new(Vec::new());
         let totals = StepTotals::of(&[]);
         let context = StepContext::default();
-        Self { batch, totals, context, experience: Some((experience, loss)) }
+        Self { batch, totals, context, by: By::Draws(experience, loss) }
     }
 }
 
@@ -123,6 +134,8 @@ pub(crate) mod metric_name {
     pub(crate) const BUFFER: &str = "Buffer";
     /// Loss of the training on the truth beside the rewards.
     pub(crate) const SUPERVISED: &str = "Supervised loss";
+    /// Mean reward of what the model feeds itself, by a reward model that is differentiated.
+    pub(crate) const PATHWISE: &str = "Reward read";
     /// Least ratio of a draw.
     pub(crate) const RATIO_MIN: &str = "Least ratio";
     /// Largest ratio of a draw.
@@ -252,6 +265,18 @@ impl SoftLearner {
         TrainOutput { grads, item: StepItem { values } }
     }
 
+    /// The gradient of a reward through what the model feeds itself.
+    fn read(&self, by: &Pathwise, item: &MicroBatch, rows: f64) -> TrainOutput<StepItem> {
+        let found = by.differentiate(&self.model, &item.batch, &item.context, rows);
+        let (reward, entropy) = (found.reward / rows, found.entropy / found.written.max(1) as f64);
+        let values = vec![
+            (metric_name::LOSS, -reward),
+            (metric_name::PATHWISE, reward),
+            (metric_name::ENTROPY, entropy * item.batch.len() as f64 / rows),
+        ];
+        TrainOutput { grads: found.gradients, item: StepItem { values } }
+    }
+
     /// An optimizer that has seen nothing: no decay pulls at learned settings, whose 0 means nothing.
     pub(crate) fn fresh_optimizer(&self) -> ModuleOptimizer {
         let adamw = self.setup.optimizer.init();
@@ -290,8 +315,13 @@ impl TrainStep for SoftLearner {
     type Output = StepItem;
 
     fn step(&self, mut item: MicroBatch) -> TrainOutput<StepItem> {
-        if let Some((experience, loss)) = &item.experience {
-            return self.rewarded(experience, loss);
+        match &item.by {
+            By::Truth => {}
+            By::Draws(experience, loss) => return self.rewarded(experience, loss),
+            By::Reward(drawing, rows) => {
+                let pathwise = drawing.pathwise.as_ref().expect("a reward that is differentiated");
+                return self.read(pathwise, &item, *rows);
+            }
         }
         if let Some(filters) = &self.filters {
             item.context.pipeline = item.context.pipeline.with_learnable(filters.clone());
@@ -302,6 +332,7 @@ impl TrainStep for SoftLearner {
             objective: Objective { entropy_beta, normalize: self.setup.normalize },
             totals: item.totals,
             temperature: item.context.pipeline.config().temperature,
+            other: None,
         };
         let rollout = &self.setup.rollout;
         let mut done = match self.setup.precision {

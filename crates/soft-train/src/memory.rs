@@ -12,6 +12,7 @@ mod check;
 mod device;
 mod parameters;
 mod passes;
+mod rewarded;
 mod workload;
 
 use std::fmt::Write;
@@ -28,7 +29,7 @@ use crate::results::thousands;
 use crate::rollout::Sequential;
 use parameters::Parameters;
 use passes::Passes;
-use workload::Sizes;
+use workload::{Sizes, Way};
 
 /// Bytes of the program itself: its code as far as it is read, threads, and buffers of the matrix
 /// products. Measured.
@@ -160,13 +161,14 @@ pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate,
     let parameters = Parameters::of(config, shape, workload.there, workload.new_tokens)?;
     let [all, trained] = [parameters.all, parameters.trained].map(|count| 4.0 * count as f64);
     let tokenizer = if workload.file_bytes > 0 { TOKENIZER * shape.vocab_size as f64 } else { 0.0 };
-    let held = vec![
+    let mut held = vec![
         part("program and buffers", PROGRAM),
         part("weights", all),
         part("moments of Adam", 2.0 * trained),
         part("examples", workload.example_bytes() as f64),
         part("tokenizer", tokenizer),
     ];
+    held.extend(rewarded::held(config, all));
     let passes = Passes {
         shape,
         parameters: &parameters,
@@ -174,7 +176,7 @@ pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate,
         prefix: config.prefix.tokens + config.prompt.tokens,
         number: if config.train.precision == Precision::Bf16 { 2.0 } else { 4.0 },
     };
-    let mut phases = vec![step(config, workload, &passes)?];
+    let mut phases = steps(config, workload, &passes)?;
     phases.extend(evaluation(config, workload, &passes));
     // Every tensor is copied to be written, the largest once more on its way.
     let largest = 4.0 * parameters.largest as f64;
@@ -186,23 +188,63 @@ pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate,
     Ok(Estimate { held, phases })
 }
 
-/// A step of the arm and the micro-batch that need most.
-fn step(config: &Config, workload: &Workload, passes: &Passes<'_>) -> Result<Phase, Error> {
-    let mut most = phase(STEP, []);
+/// A step of the arm and the micro-batch that need most, and the drawing before it where there is one.
+fn steps(config: &Config, workload: &Workload, passes: &Passes<'_>) -> Result<Vec<Phase>, Error> {
+    let mut most = vec![phase(STEP, [])];
+    let mut see = |found: Phase| match most.iter_mut().find(|own| own.name == found.name) {
+        Some(own) if own.bytes() < found.bytes() => *own = found,
+        Some(_) => {}
+        None => most.push(found),
+    };
     for arm in 0..workload.arms.len() {
-        workload.batches(config, arm, |kind, sizes| {
-            let found = step_of(config, passes, kind, sizes);
-            if found.bytes() > most.bytes() {
-                most = found;
-            }
+        workload.batches(config, arm, |way, sizes| {
+            let own = match way {
+                Way::Rollout(kind) => rollout(config, passes, kind, sizes),
+                Way::Draws => {
+                    let drawing = rewarded::drawing(config, passes, sizes);
+                    let kept = drawing.iter().map(|part| part.1).sum();
+                    see(phase(DRAWING, drawing));
+                    let mut parts = rewarded::update(config, passes, sizes);
+                    // Freed, and kept for another drawing: an update has use for other sizes.
+                    parts.push(("kept of the drawing", kept));
+                    parts
+                }
+                Way::Reward => {
+                    let kind = RolloutKind::Sequential;
+                    let mut parts = rollout(config, passes, kind, sizes);
+                    parts.push(("reading of the reward model", rewarded::reading(passes, sizes)));
+                    parts
+                }
+            };
+            see(phase(STEP, own.into_iter().chain(whole(config, passes))));
         })?;
     }
     Ok(most)
 }
 
 const STEP: &str = "in a training step";
+const DRAWING: &str = "in a drawing";
 
-fn step_of(config: &Config, passes: &Passes<'_>, kind: RolloutKind, sizes: &Sizes) -> Phase {
+/// What a step takes whatever it trains on.
+fn whole(config: &Config, passes: &Passes<'_>) -> [(&'static str, f64); 2] {
+    let parameters = passes.parameters;
+    let tokens = 4.0 * parameters.trained_tokens as f64;
+    // While a micro-batch is differentiated, the sum of those before it waits.
+    let terms = [config.rl.supervised > 0.0, config.rl.pathwise > 0.0];
+    let others = config.rl.is_on() && terms.contains(&true);
+    let sums = if config.train.grad_accum > 1 || others { 2.0 } else { 1.0 };
+    let gradients = sums * 4.0 * parameters.trained as f64 + 2.0 * tokens;
+    let cast = if passes.number < 4.0 { passes.number * parameters.all as f64 } else { 0.0 };
+    [("gradients", gradients), ("weights in bf16", cast)]
+}
+
+/// What training on the truth takes, without the gradients of the parameters.
+fn rollout(
+    config: &Config,
+    passes: &Passes<'_>,
+    kind: RolloutKind,
+    sizes: &Sizes,
+) -> Vec<(&'static str, f64)> {
     let (train, rollout) = (&config.train, &config.rollout);
     let parameters = passes.parameters;
     let filters = soft_core::SoftPipeline::new(config.soft.pipeline()).is_ok_and(|p| p.filters());
@@ -234,19 +276,11 @@ fn step_of(config: &Config, passes: &Passes<'_>, kind: RolloutKind, sizes: &Size
             (passes.recurrence(sizes, &segments), own)
         }
     };
-    let tokens = 4.0 * parameters.trained_tokens as f64;
-    // While a micro-batch is differentiated, the sum of those before it waits.
-    let sums = if train.grad_accum > 1 { 2.0 } else { 1.0 };
-    let gradients = sums * 4.0 * parameters.trained as f64 + 2.0 * tokens;
-    let cast = if passes.number < 4.0 { passes.number * parameters.all as f64 } else { 0.0 };
-    let parts = [
+    vec![
         ("activations", activations),
         ("logits and loss", passes.loss(sizes.scored, train.loss_chunk)),
         ("mixtures", mixtures),
-        ("gradients", gradients),
-        ("weights in bf16", cast),
-    ];
-    phase(STEP, parts)
+    ]
 }
 
 /// The evaluation of held-out examples, or of problems, and the prompts that are continued.

@@ -57,6 +57,18 @@ pub struct BatchLoss<'a> {
     pub totals: StepTotals,
     /// Temperature of the entropy term, held constant in it.
     pub temperature: f64,
+    /// What stands in the place of all this, where something does: then of the batch only its places
+    /// are used.
+    pub other: Option<&'a dyn PlaceLoss>,
+}
+
+/// A loss that is a sum over places.
+pub trait PlaceLoss: std::fmt::Debug {
+    /// Its terms for some places, each of which is asked for once.
+    ///
+    /// # Shapes
+    /// - logits: `[places, vocab]`, the scores for those places
+    fn parts(&self, logits: Tensor<2>, places: &[Place]) -> LossParts;
 }
 
 /// Loss and the sums that metrics are made of; scalars that stay on the device until read.
@@ -96,11 +108,6 @@ impl BatchLoss<'_> {
         weight.map_or(0.0, |&weight| f64::from(weight))
     }
 
-    /// Whether the position is part of an answer.
-    fn answers(&self, place: Place) -> bool {
-        self.batch.examples[place.row].answer_from.is_some_and(|from| place.position >= from)
-    }
-
     fn is_soft(&self, place: Place) -> bool {
         self.batch.examples[place.row].soft.get(place.position).copied().unwrap_or(false)
     }
@@ -130,6 +137,9 @@ impl BatchLoss<'_> {
     /// # Gradient
     /// Flows to the logits; the entropy term only where its weight is not 0.
     pub fn parts(&self, logits: Tensor<2>, places: &[Place]) -> LossParts {
+        if let Some(other) = self.other {
+            return other.parts(logits, places);
+        }
         let (device, dtype) = (logits.device(), logits.dtype());
         let row_of =
             |values: Vec<f64>| soft_core::float_tensor(values, [places.len()], &device, dtype);
@@ -142,9 +152,10 @@ impl BatchLoss<'_> {
         let mut parts = LossParts {
             loss: (cross_entropy.clone() * row_of(shares)).sum(),
             cross_entropy: (cross_entropy.clone().detach() * weights).sum(),
-            answer: match places.iter().any(|&place| self.answers(place)) {
+            answer: match places.iter().any(|&place| self.batch.answers(place)) {
                 true => {
-                    let weight = |&p: &Place| if self.answers(p) { self.weight(p) } else { 0.0 };
+                    let weight =
+                        |&p: &Place| if self.batch.answers(p) { self.weight(p) } else { 0.0 };
                     let weights = row_of(places.iter().map(weight).collect());
                     (cross_entropy.detach() * weights).sum()
                 }

@@ -14,6 +14,7 @@
 
 mod attention;
 mod compute;
+mod judge;
 mod markdown;
 mod measure;
 mod results;

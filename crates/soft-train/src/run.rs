@@ -5,6 +5,7 @@ mod base_model;
 mod best;
 mod checkpoint;
 pub(crate) mod data_card;
+mod evaluation;
 mod forgetting;
 mod frozen;
 mod learned;

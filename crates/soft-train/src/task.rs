@@ -13,6 +13,7 @@
 
 mod chains;
 mod draws;
+pub(crate) use draws::Draws;
 mod facts;
 mod line;
 pub mod mnns;

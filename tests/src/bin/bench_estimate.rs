@@ -27,6 +27,10 @@ enum Base {
     Lora,
     /// A 10 M-parameter model trained whole.
     Whole,
+    /// The same size on MNNS with rewards, held near its beginning.
+    Rewards,
+    /// `configs/smollm2-gsm-grpo.toml`, with fewer rows.
+    Grpo,
 }
 
 /// One training.
@@ -59,7 +63,7 @@ const SEQUENTIAL: &str = "rollout.kind=sequential";
 const PARALLEL: &str = "rollout.kind=parallel";
 
 /// The first three are those of the goal.
-const CASES: [Case; 19] = [
+const CASES: [Case; 23] = [
     case("quickstart", Base::Quickstart, &[]),
     case("lora", Base::Lora, &["rollout.stages=[\"teacher 2\", \"parallel\"]"]),
     of_lengths("parallel", EVEN, &[PARALLEL, "train.micro_batch=4"]),
@@ -78,6 +82,10 @@ const CASES: [Case; 19] = [
     case("bf16", Base::Whole, &["train.precision=bf16"]),
     case("gpt2-dropout", Base::Whole, &["model.family=gpt2", "model.dropout=0.1"]),
     case("branches", Base::Whole, &["low_rank.rank=8"]),
+    case("drawn", Base::Rewards, &[]),
+    case("drawn-gaussian", Base::Rewards, &["rl.policy=gaussian", "rl.beta=0", "soft.top_k=30"]),
+    case("drawn-branches", Base::Rewards, &["low_rank.rank=8"]),
+    case("drawn-text", Base::Grpo, &[]),
     case("lora-recompute", Base::Lora, &["rollout.stages=[\"parallel\"]", "train.recompute=1"]),
 ];
 
@@ -123,6 +131,40 @@ fn loader(case: &Case, folder: &Path) -> Option<Loader> {
             settings.extend(own.map(str::to_owned));
             settings.push("eval.samples=1".to_owned());
             Loader::new().file(root.join("configs/smollm2-gsm-lora.toml"))
+        }
+        Base::Rewards => {
+            let own = [
+                "task.name=mnns",
+                "task.digits=4",
+                "model.family=llama",
+                "model.d_model=256",
+                "model.n_layers=12",
+                "model.n_heads=8",
+                "rl.algorithm=grpo",
+                "rl.group=16",
+                "rl.beta=0.1",
+                "train.micro_batch=16",
+                "train.steps=4",
+                "eval.arms=[\"soft\"]",
+            ];
+            settings.extend(own.map(str::to_owned));
+            Loader::new()
+        }
+        Base::Grpo => {
+            let model = smollm2()?;
+            let data = root.join("../shared/data/gsm_symbolic");
+            if !data.is_dir() {
+                eprintln!("SKIPPED: no {}", data.display());
+                return None;
+            }
+            settings.push(format!("model.path={:?}", model.display().to_string()));
+            for (key, file) in [("train", "train.jsonl"), ("valid", "valid.jsonl")] {
+                let path = data.join(file);
+                settings.push(format!("data.{key}={:?}", path.display().to_string()));
+            }
+            let own = ["train.steps=2", "eval.every=2", "eval.limit=16", "eval.samples=1"];
+            settings.extend(own.map(str::to_owned));
+            Loader::new().file(root.join("configs/smollm2-gsm-grpo.toml"))
         }
         Base::Whole => {
             let data = folder.join("data.jsonl");

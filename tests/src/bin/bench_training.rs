@@ -124,8 +124,13 @@ fn step(rollout: &dyn Rollout, model: &Transformer, batch: &Batch) -> Differenti
         ..StepContext::default()
     };
     let totals = StepTotals::of([batch]);
-    let loss =
-        BatchLoss { batch, objective: Objective::default(), totals, temperature: TEMPERATURE };
+    let loss = BatchLoss {
+        batch,
+        objective: Objective::default(),
+        totals,
+        temperature: TEMPERATURE,
+        other: None,
+    };
     rollout.differentiate(model, &loss, &context)
 }
 

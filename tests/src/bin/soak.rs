@@ -1,5 +1,5 @@
 //! Kills a training again and again and compares its end with one in one piece:
-//! `cargo xtask soak [--kills N] [--seed N]`.
+//! `cargo xtask soak [--kills N] [--seed N] [--on truth|rewards]`.
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

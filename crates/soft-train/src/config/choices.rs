@@ -37,7 +37,7 @@ macro_rules! choice {
 
 mod rl;
 
-pub use rl::{RewardKind, RlAlgorithm, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale};
+pub use rl::{RewardKind, RlAlgorithm, RlAnswers, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale};
 
 choice! {
     /// Architecture of a model that is built from a configuration.
@@ -488,10 +488,10 @@ choice! {
 choice! {
     /// A figure of the evaluations during training.
     HeldOutMetric {
-        /// "accuracy" of a task that is generated, else "answer_cross_entropy" where held-out examples have answers, else "cross_entropy", or "text_perplexity" where nothing else is measured.
+        /// "accuracy" of a task that is generated and of text that is rewarded, else "answer_cross_entropy" where held-out examples have answers, else "cross_entropy", or "text_perplexity" where nothing else is measured.
         #[default]
         Auto = "auto",
-        /// Share of held-out problems answered right; more is better.
+        /// Share of held-out problems answered right; more is better. Of text every one is answered at each evaluation, which takes its time.
         Accuracy = "accuracy",
         /// Of what is scored in held-out examples, the model feeding itself; less is better.
         CrossEntropy = "cross_entropy",

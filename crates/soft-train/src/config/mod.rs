@@ -32,7 +32,7 @@ pub use choices::{
     Active, Arm, BadLines, Control, DataFormat, EntropyOf, EstimatorKind, ExtractKind, FeedKind,
     GateKind, GuidanceForm, GuidanceOver, HeldOutMetric, LearnableSetting, LrSchedule, MemoryCheck,
     Mode, ModelFamily, NoiseKind, NormMatch, Normalize, OnNan, Paths, Precision, Preset,
-    RewardKind, RlAlgorithm, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale, RolloutKind,
+    RewardKind, RlAlgorithm, RlAnswers, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale, RolloutKind,
     ScheduleForm, SearchKind, SoftInputs, SpanKind, Stage, TooLong, TrainOn,
 };
 pub use curriculum_plan::Cut;
@@ -58,6 +58,15 @@ pub const QUICKSTART: &str = include_str!("../../../../configs/quickstart.toml")
 pub const QUICKSTART_NAME: &str = "quickstart.toml (built in)";
 
 impl Config {
+    /// Whether nothing is trained but low-rank branches: then the model without them is the one that
+    /// training began with.
+    pub(crate) fn trains_branches_alone(&self) -> bool {
+        self.low_rank.rank > 0
+            && self.prefix.tokens + self.prompt.tokens == 0
+            && self.model.new_tokens.is_empty()
+            && self.train.only.is_empty()
+    }
+
     /// This configuration as TOML, every key written out. Loading it gives an equal one.
     #[must_use]
     pub fn to_toml(&self) -> String {

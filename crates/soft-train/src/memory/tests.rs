@@ -54,6 +54,18 @@ fn t44_what_is_documented_as_less_memory_is_estimated_as_less() {
     saves("low_rank.rank = 4", "");
     let group = "task.name = \"mnns\"\nrl.algorithm = \"grpo\"\nrl.group = ";
     saves(&format!("{group}2"), &format!("{group}8"));
+    // What a rewarded step is made of: a reference of its own, and a pass that is never recomputed.
+    let drawn = format!("{group}8\nrl.beta = ");
+    saves(&format!("{drawn}0.0"), &format!("{drawn}0.1"));
+    let held = |settings: &str, name: &str| {
+        let found = estimate(&config(settings), &workload()).expect("it can be estimated");
+        found.held.iter().find(|part| part.name == name).map_or(0, |part| part.bytes)
+    };
+    let (own, branches) = (format!("{drawn}0.1"), format!("{drawn}0.1\nlow_rank.rank = 4"));
+    assert_eq!(held(&own, "weights of the reference"), held(&own, "weights"));
+    assert_eq!(held(&branches, "weights of the reference"), 0, "the same weights");
+    let changed = format!("{drawn}0.1\ntrain.recompute = 1\ntrain.loss_chunk = 1");
+    assert_eq!(needed(&changed), needed(&format!("{drawn}0.1")), "one pass over all draws");
     let parallel = "rollout.kind = \"parallel\"\nrollout.passes = ";
     saves("", &format!("{parallel}2"));
     saves(&format!("{parallel}2"), &format!("{parallel}3"));

@@ -7,6 +7,7 @@ use crate::data::Sampler;
 use crate::error::Error;
 use crate::example::{Example, Truth};
 use crate::layout::pack;
+use crate::rl::run_free;
 
 /// Everything about a training that its memory depends on, besides its settings.
 pub(crate) struct Workload {
@@ -24,6 +25,17 @@ pub(crate) struct Workload {
     pub(crate) valid: Vec<Example>,
     /// Whether answers are generated for problems of a task, in place of held-out examples.
     pub(crate) asks: bool,
+}
+
+/// What a micro-batch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Training on its truth.
+    Rollout(RolloutKind),
+    /// Drawing for its prompts, and an update on what was drawn.
+    Draws,
+    /// A reward that is differentiated.
+    Reward,
 }
 
 /// Sizes of the tensors of one micro-batch.
@@ -101,7 +113,7 @@ fn drawn_row(example: &Example, config: &Config) -> Example {
 }
 
 impl Workload {
-    /// Calls `seen` with the kind of rollout and the sizes of the micro-batches of an arm: all of
+    /// Calls `seen` with what is done and the sizes of the micro-batches of an arm: all of
     /// them, or the first ones and one of the longest examples.
     ///
     /// # Errors
@@ -110,7 +122,7 @@ impl Workload {
         &self,
         config: &Config,
         arm: usize,
-        mut seen: impl FnMut(RolloutKind, &Sizes),
+        mut seen: impl FnMut(Way, &Sizes),
     ) -> Result<(), Error> {
         let (arm, stages) = &self.arms[arm];
         let train = &config.train;
@@ -125,19 +137,22 @@ impl Workload {
             longest => longest,
         };
         let mut look = |examples: &[&Example], kind| {
-            if config.rl.is_on() {
+            if config.rl.draws() {
                 let rows: Vec<Example> =
                     examples.iter().map(|example| drawn_row(example, config)).collect();
                 let group = rows.iter().flat_map(|row| std::iter::repeat_n(row, config.rl.group));
                 let group: Vec<&Example> = group.collect();
-                // One pass over what was drawn.
-                seen(RolloutKind::Teacher, &Sizes::of(&group, usize::MAX, 0));
-                if config.rl.supervised == 0.0 {
-                    return;
-                }
+                seen(Way::Draws, &Sizes::of(&group, usize::MAX, 0));
+            }
+            if config.rl.is_on() && config.rl.pathwise > 0.0 {
+                let free: Vec<Example> = examples.iter().map(|example| run_free(example)).collect();
+                seen(Way::Reward, &Sizes::of(&free.iter().collect::<Vec<_>>(), longest, 0));
+            }
+            if config.rl.is_on() && config.rl.supervised == 0.0 {
+                return;
             }
             let packed = if kind == RolloutKind::Sequential { 0 } else { config.data.pack };
-            seen(kind, &Sizes::of(examples, longest, packed));
+            seen(Way::Rollout(kind), &Sizes::of(examples, longest, packed));
         };
         let samplers = stages.iter().map(|stage| Sampler::new(stage.len(), config.run.seed));
         let mut samplers: Vec<Sampler> = samplers.collect();

@@ -1,8 +1,9 @@
 //! The page of `docs/results` about a table.
 
+mod rewards;
+
 use super::attention::EdgeKind;
 use super::results::{CellResults, ControlResult, Results};
-use super::rewarded::Rewarded;
 use super::table::{Place, Table};
 use crate::results::thousands;
 
@@ -12,7 +13,8 @@ pub fn markdown(table: &Table, results: &Results) -> String {
     let mut page = format!("# {}\n\n{}\n\n", table.title, verdict(table, results));
     page += &format!("**The claim.** {}\n\n**The trainings.** {}\n\n", table.claim, table.method);
     page += &main_table(table, results);
-    page += &rewarded(table, results);
+    page += &rewards::before_and_after(table, results);
+    page += &rewards::at_equal_time(table, results);
     page += &grid(table, results);
     page += &samples(results);
     page += &compute(results);
@@ -72,7 +74,7 @@ fn verdict(table: &Table, results: &Results) -> String {
     if there < all {
         text += &format!(" Only {there} of {all} trainings are there.");
     }
-    text += &improved(table, results);
+    text += &rewards::improved(table, results);
     let Some(soft) = rows.iter().find(|own| !own.controls.is_empty()) else { return text };
     let list = |keep: &dyn Fn(&ControlResult) -> bool| {
         let kept = soft.controls.iter().filter(|own| keep(own)).map(|own| {
@@ -102,71 +104,6 @@ fn verdict(table: &Table, results: &Results) -> String {
         ),
     };
     text
-}
-
-/// Which policies rewards made better, where the table asks that.
-fn improved(table: &Table, results: &Results) -> String {
-    let gain = |cell: &super::Cell| {
-        // Who sees no reward is not improved by it.
-        let rewarded =
-            |setting: &String| setting.starts_with("rl.algorithm=") && !setting.ends_with("off");
-        let last = cell.settings.iter().rev().find(|own| own.starts_with("rl.algorithm="))?;
-        let own = results.cell(cell.name).filter(|_| rewarded(last))?;
-        let gain = |unit: &super::UnitResult| {
-            unit.measured.rewarded.as_ref().map(|own| own.after[0] - own.before[0])
-        };
-        let gains: Vec<f64> = own.units.iter().filter_map(gain).collect();
-        let mean = gains.iter().sum::<f64>() / gains.len().max(1) as f64;
-        let interval = super::interval_of_mean(&gains)?;
-        Some((format!("{} {:+.1}", own.label, 100.0 * mean), interval))
-    };
-    let gains: Vec<(String, [f64; 2])> = table.cells.iter().filter_map(gain).collect();
-    if gains.is_empty() {
-        return String::new();
-    }
-    let list = |keep: &dyn Fn(&[f64; 2]) -> bool| {
-        let kept = gains.iter().filter(|(_, interval)| keep(interval));
-        kept.map(|(text, _)| text.clone()).collect::<Vec<_>>().join(", ")
-    };
-    let named = |what: &str, list: String| match list.is_empty() {
-        true => String::new(),
-        false => format!(" {what} (pass@1, points): {list}."),
-    };
-    named("Rewards improve", list(&|[low, _]| *low > 0.0))
-        + &named("They make worse", list(&|[_, high]| *high < 0.0))
-        + &named("No change is shown of", list(&|[low, high]| *low <= 0.0 && *high >= 0.0))
-        + &against_hard(table, results)
-}
-
-/// pass@k after rewards against that of the hard chain, seed by seed.
-fn against_hard(table: &Table, results: &Results) -> String {
-    let last = |unit: &super::UnitResult| unit.measured.rewarded.as_ref()?.after.last().copied();
-    let Some(hard) = results.cell("hard") else { return String::new() };
-    let hard: Vec<(u64, f64)> =
-        hard.units.iter().filter_map(|unit| Some((unit.seed, last(unit)?))).collect();
-    if hard.is_empty() {
-        return String::new();
-    }
-    let other = |cell: &super::Cell| {
-        let own = results.cell(cell.name).filter(|_| cell.name != "hard")?;
-        let beside = |unit: &super::UnitResult| {
-            let hard = hard.iter().find(|(seed, _)| *seed == unit.seed)?.1;
-            Some(last(unit)? - hard)
-        };
-        let gains: Vec<f64> = own.units.iter().filter_map(beside).collect();
-        let [low, high] = super::interval_of_mean(&gains)?.map(|x| 100.0 * x);
-        let mean = 100.0 * gains.iter().sum::<f64>() / gains.len() as f64;
-        Some(format!("{} {mean:+.1} ({low:+.1} to {high:+.1})", own.label))
-    };
-    let others: Vec<String> = table.cells.iter().filter_map(other).collect();
-    let mean = hard.iter().map(|(_, pass)| pass).sum::<f64>() / hard.len() as f64;
-    format!(
-        " pass@{} after training less that of the hard chain ({} %), which began with another model, in \
-         points: {}.",
-        super::rewarded::MOST,
-        percent(mean),
-        others.join(", ")
-    )
 }
 
 fn published(cell: &CellResults) -> String {
@@ -222,61 +159,6 @@ fn main_table(table: &Table, results: &Results) -> String {
         found.iter_mut().for_each(|row| drop(row.pop()));
     }
     rows(&head, &found)
-}
-
-/// Published pass@1 before and after, by cell: CoT2, sampled tokens and their means.
-const PUBLISHED_REWARDS: [(&str, [f64; 2]); 3] =
-    [("hard", [39.76, 49.01]), ("samples-3", [43.50, 51.61]), ("samples-6", [49.05, 51.85])];
-
-/// What rewards did to the draws of each policy.
-fn rewarded(table: &Table, results: &Results) -> String {
-    let row = |cell: &super::Cell| {
-        let own = results.cell(cell.name)?;
-        let all: Vec<&Rewarded> =
-            own.units.iter().filter_map(|unit| unit.measured.rewarded.as_ref()).collect();
-        let last = all.first()?.after.len() - 1;
-        let mean = |of: &dyn Fn(&Rewarded) -> f64| {
-            all.iter().map(|own| of(own)).sum::<f64>() / all.len() as f64
-        };
-        let change = |of: &dyn Fn(&Rewarded) -> [f64; 2]| {
-            let gains: Vec<f64> = all.iter().map(|own| of(own)[1] - of(own)[0]).collect();
-            let gain = gains.iter().sum::<f64>() / gains.len() as f64;
-            let within = super::interval_of_mean(&gains).map_or_else(String::new, |[low, high]| {
-                format!(" ({:+.1} to {:+.1})", 100.0 * low, 100.0 * high)
-            });
-            let [before, after] = [0, 1].map(|at| percent(mean(&|own| of(own)[at])));
-            format!("{before} → {after}: {:+.1}{within}", 100.0 * gain)
-        };
-        let published = PUBLISHED_REWARDS.iter().find(|(name, _)| *name == cell.name);
-        let published = published.map_or_else(
-            || "–".to_owned(),
-            |(_, [before, after])| format!("{before:.2} → {after:.2}"),
-        );
-        Some(vec![
-            own.label.clone(),
-            change(&|own| [own.before[0], own.after[0]]),
-            published,
-            change(&|own| [own.before[last], own.after[last]]),
-            change(&|own| own.greedy),
-            change(&|own| own.fed_hard),
-        ])
-    };
-    let found: Vec<Vec<String>> = table.cells.iter().filter_map(row).collect();
-    if found.is_empty() {
-        return String::new();
-    }
-    let most = super::rewarded::MOST;
-    let pass = format!("pass@{most}");
-    let head =
-        ["policy", "pass@1", "published pass@1", &pass, "without noise", "fed the heaviest token"];
-    format!(
-        "## Before and after\n\nShare of held-out problems in %, before → after, and the change in \
-         points with its 95 % interval over seeds, each paired with itself. pass@k: one of k draws of \
-         the policy is right, from 16 draws a problem. Without noise thoughts are the mixtures \
-         themselves, and answers the likeliest tokens; in the last column a model that was trained \
-         softly thinks in its heaviest tokens.\n\n{}",
-        rows(&head, &found)
-    )
 }
 
 fn grid(table: &Table, results: &Results) -> String {

@@ -58,6 +58,9 @@ pub struct Measured {
     /// On a graph: where the second layer looks while a thought is made.
     #[serde(default)]
     pub attention: Vec<EdgeAttention>,
+    /// Of a judge: how often it prefers the right answer, of the problems that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges_trained: Option<f64>,
     /// What training on rewards did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewarded: Option<Rewarded>,
@@ -114,7 +117,7 @@ pub(super) fn measure(
     let (right, beliefs) = answers_and_beliefs(model, task, problems, asking)?;
     let mut measured = Measured { right: bits(&right), beliefs, ..Measured::default() };
     match kind {
-        Kind::Plain => {}
+        Kind::Plain | Kind::Judge => {}
         Kind::Rewards if asking.arm == Arm::Hard => {}
         Kind::Thoughts | Kind::SoftBeams | Kind::Rewards => {
             let thoughts = all_thoughts(model, task, problems, asking)?;

@@ -71,6 +71,7 @@ fn passes(config: &Config, task: &Task, arm: Arm, model: &Transformer) -> Result
     let drawing = Drawing {
         source: Arc::new(source),
         rewards: Mutex::default(),
+        pathwise: None,
         rl: Rl { group: DRAWS, ..config.rl.clone() },
         seed: SEED,
     };

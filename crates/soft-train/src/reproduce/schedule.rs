@@ -101,9 +101,8 @@ pub fn run(plan: &Plan<'_>, tell: &mut dyn FnMut(String)) -> Result<Vec<UnitResu
         let over = plan.limit.is_some_and(|limit| began.elapsed() >= limit);
         while running.len() < plan.workers.max(1) && !over {
             // What a unit begins with has to be there.
-            let is_ready = |unit: &&Unit<'_>| {
-                unit.start().is_none_or(|start| start.finished(&plan.dir).is_some())
-            };
+            let is_ready =
+                |unit: &&Unit<'_>| unit.needs().all(|own| own.finished(&plan.dir).is_some());
             let Some(next) = waiting.iter().rposition(is_ready) else { break };
             let unit = waiting.remove(next);
             running.push((unit, plan.spawn(unit)?));

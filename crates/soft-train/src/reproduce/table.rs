@@ -58,6 +58,9 @@ pub enum Kind {
     SoftBeams,
     /// Training on rewards: what draws of the policy reach before and after, and as `Thoughts`.
     Rewards,
+    /// No language model but a classifier that tells right answers from wrong ones: how often it
+    /// prefers the right one to all others.
+    Judge,
     /// A chain of thought in tokens: pass@k and majority@k at several temperatures, and beams.
     Samples,
 }
@@ -94,6 +97,9 @@ pub struct Cell {
     pub place: Place,
     /// The cell whose model it begins with, of the same seed.
     pub start: Option<&'static str>,
+    /// The cell whose classifier rewards it, of the same seed: its folder stands for `{judge}` in the
+    /// settings.
+    pub judge: Option<&'static str>,
 }
 
 impl Table {

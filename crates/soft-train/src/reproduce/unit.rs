@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use soft_model::{ModelFiles, Transformer};
 
+use super::judge;
 use super::measure::{Measured, VERSION, asking, measure};
 use super::rewarded::rewarded;
 use super::table::{Budget, Cell, Kind, Table};
@@ -100,7 +101,11 @@ impl Unit<'_> {
     fn unnamed(&self, dir: &Path) -> Result<Resolved, Error> {
         let steps = self.cell.steps(self.budget);
         let quarter = (steps / 4).to_string();
-        let settings = self.cell.settings.iter().map(|own| own.replace("{quarter}", &quarter));
+        let judge = self.judge().map(|judge| judge.folder(dir)).transpose()?.unwrap_or_default();
+        let judge = judge.display().to_string();
+        let settings = self.cell.settings.iter();
+        let settings =
+            settings.map(|own| own.replace("{quarter}", &quarter).replace("{judge}", &judge));
         let own = [
             format!("run.dir={:?}", dir.display().to_string()),
             format!("run.seed={}", self.seed),
@@ -127,9 +132,25 @@ impl Unit<'_> {
         Some(Self { cell, ..*self })
     }
 
+    /// The unit whose classifier rewards it.
+    fn judge(&self) -> Option<Self> {
+        let cell = self.table.cell(self.cell.judge?)?;
+        Some(Self { cell, ..*self })
+    }
+
+    /// The units that have to be there before it begins.
+    pub(super) fn needs(&self) -> impl Iterator<Item = Self> {
+        self.start().into_iter().chain(self.judge())
+    }
+
+    /// Where its run lies, or its classifier.
+    fn folder(&self, dir: &Path) -> Result<PathBuf, Error> {
+        Ok(dir.join(self.resolved(dir)?.config.run.name))
+    }
+
     /// Where its last checkpoint lies.
     fn checkpoint(&self, dir: &Path) -> Result<PathBuf, Error> {
-        let run = dir.join(self.resolved(dir)?.config.run.name);
+        let run = self.folder(dir)?;
         Ok(run.join(CHECKPOINTS).join(format!("step-{:06}", self.cell.steps(self.budget))))
     }
 
@@ -155,13 +176,27 @@ impl Unit<'_> {
         let config = &resolved.config;
         let options = TrainOptions { resume: Resume::Auto, ..TrainOptions::default() };
         let revision = self.revision_of(&dir.join(format!("{}.revision", config.run.name)))?;
-        let trained = train(&resolved, device, &options)?;
-        let own = trained.results.arms.first();
-        let own = own.ok_or_else(|| Error::Runtime { what: "no arm was trained".into() })?;
         let task = Task::new(&config.task)?;
         let task = task.ok_or_else(|| Error::Config {
             report: format!("`task.name` of the table is {:?}", config.task.name.as_str()),
         })?;
+        if self.cell.kind == Kind::Judge {
+            let found = judge::train(config, &task, &self.folder(dir)?, device)?;
+            let measured = Measured {
+                right: found.right,
+                judges_trained: Some(found.trained),
+                ..Measured::default()
+            };
+            let result = UnitResult {
+                seconds: found.seconds,
+                parameters: found.parameters,
+                ..self.result(config, revision, measured)
+            };
+            return self.write(dir, result);
+        }
+        let trained = train(&resolved, device, &options)?;
+        let own = trained.results.arms.first();
+        let own = own.ok_or_else(|| Error::Runtime { what: "no arm was trained".into() })?;
         let files = ModelFiles::open(Path::new(&own.checkpoint))?;
         let model = Transformer::open(&files, device, DType::F32)?;
         let cut = config
@@ -176,19 +211,34 @@ impl Unit<'_> {
         }
         let metrics = read_jsonl(&trained.run_dir.join("metrics.jsonl"))?;
         let result = UnitResult {
+            seconds: seconds(&trained.run_dir)?,
+            parameters: own.parameters,
+            curve: series(&metrics, "valid/accuracy"),
+            belief_curve: series(&metrics, "valid/belief_kl"),
+            ..self.result(config, revision, measured)
+        };
+        self.write(dir, result)
+    }
+
+    /// What is known of every unit.
+    fn result(&self, config: &Config, revision: String, measured: Measured) -> UnitResult {
+        UnitResult {
             cell: self.cell.name.to_owned(),
             seed: self.seed,
             settings_crc32: settings_crc32(config, self.cell.kind),
             revision,
             steps: config.train.steps,
             batch: config.train.micro_batch * config.train.grad_accum,
-            seconds: seconds(&trained.run_dir)?,
-            parameters: own.parameters,
+            seconds: [0.0; 2],
+            parameters: 0,
             learning_rate: config.train.lr,
-            curve: series(&metrics, "valid/accuracy"),
-            belief_curve: series(&metrics, "valid/belief_kl"),
+            curve: Vec::new(),
+            belief_curve: Vec::new(),
             measured,
-        };
+        }
+    }
+
+    fn write(&self, dir: &Path, result: UnitResult) -> Result<UnitResult, Error> {
         let text = serde_json::to_string(&result)
             .map_err(|error| Error::Runtime { what: format!("the result of a unit: {error}") })?;
         replace_file(&self.path(dir), text.as_bytes())?;
@@ -211,6 +261,7 @@ fn settings_crc32(config: &Config, kind: Kind) -> u32 {
     let dir = std::mem::take(&mut config.run.dir);
     // Whose model it begins with, wherever that lies.
     config.model.path = config.model.path.map(|path| path.replace(&dir, ""));
+    config.rl.reward_model = config.rl.reward_model.replace(&dir, "");
     config.run.name.clear();
     crc32fast::hash(format!("{VERSION} {kind:?}\n{}", config.to_toml()).as_bytes())
 }

@@ -21,7 +21,9 @@ pub fn advantages(algorithm: RlAlgorithm, scale: RlScale, rewards: &[f64]) -> Ve
     }
     let mean = rewards.iter().sum::<f64>() / n;
     match (algorithm, scale) {
-        (RlAlgorithm::Off | RlAlgorithm::Ppo, _) => vec![0.0; rewards.len()],
+        (RlAlgorithm::Off | RlAlgorithm::Ppo | RlAlgorithm::Pathwise, _) => {
+            vec![0.0; rewards.len()]
+        }
         (RlAlgorithm::Rloo, _) => rewards.iter().map(|r| (r - mean) * n / (n - 1.0)).collect(),
         (RlAlgorithm::Grpo, RlScale::Group) => {
             let deviation = deviation(rewards);

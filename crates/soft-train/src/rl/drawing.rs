@@ -7,6 +7,7 @@ use soft_core::{Policy, float_tensor, host_values};
 use soft_model::{Drawn, GenerateOptions, Transformer, draw};
 
 use super::advantage::{advantages, batch_scale, gae, has_signal, whitened};
+use super::pathwise::Pathwise;
 use super::reward::Weighted;
 use super::source::{Completion, Source, Texts};
 use super::value::ValueHead;
@@ -20,6 +21,8 @@ pub struct Drawing {
     pub source: Arc<dyn Source>,
     /// What is rewarded.
     pub rewards: Mutex<Vec<Weighted>>,
+    /// A reward that is differentiated, where one has a weight.
+    pub pathwise: Option<Pathwise>,
     /// Policy, algorithm and group.
     pub rl: Rl,
     /// Seed of the run.
@@ -107,19 +110,23 @@ impl Drawing {
             true => model.valid(),
             false => model.clone(),
         };
+        // On the same device as in training, for the same pass; without a graph, which would be kept
+        // until the next backward pass.
+        let scorer = model.clone().freeze();
         let (size, policy) = (self.rl.group, self.policy(&inner));
+        let numbers =
+            |place: usize| (0..size).map(move |own| (first_row + place * size + own) as u32);
         let sampled = self.rl.discretize == RlDiscretize::Samples;
-        let mut row = first_row;
         let mut found = Vec::new();
         for lot in self.source.lots(problems)? {
             let options = GenerateOptions {
                 seed: seed_of(self.seed, step),
-                first_row: row as u32,
+                // Whatever is drawn together with it: a row is known by its place in the step.
+                rows: lot.places.iter().flat_map(|place| numbers(*place)).collect(),
                 ..lot.options.clone()
             };
             let of_group = |prompt: &Vec<u32>| vec![prompt.clone(); size];
             let prompts: Vec<Vec<u32>> = lot.prompts.iter().flat_map(of_group).collect();
-            row += prompts.len();
             let (made, drawn) = draw(&inner, &prompts, lot.mode, policy, &options)?;
             let problem = |row: usize| lot.problems[row / size];
             let completion = |(row, made)| {
@@ -135,14 +142,14 @@ impl Drawing {
                 };
                 counts.iter_mut().for_each(masked);
             }
-            let scores = drawn.score(model);
+            let scores = drawn.score(&scorer);
             let rows = drawn.batch();
             let by_step = |values: Vec<f64>| -> Vec<Vec<f64>> {
                 values.chunks(rows).map(<[f64]>::to_vec).collect()
             };
             let log_probs = by_step(host_values(scores.log_probs.detach()));
             let values = value.map(|head| {
-                let values = by_step(host_values(head.forward(scores.hidden).detach()));
+                let values = by_step(host_values(head.clone().freeze().forward(scores.hidden)));
                 [values.clone(), values]
             });
             found.push(Experience {
@@ -170,7 +177,7 @@ impl Drawing {
         for experience in experiences {
             let completions: Vec<&Completion> = experience.completions.iter().collect();
             let texts: Vec<Texts> = match reads {
-                true => completions.iter().map(|own| self.source.texts(own)).collect(),
+                true => completions.iter().map(|own| self.reading(own)).collect(),
                 false => Vec::new(),
             };
             let mut sum = vec![0.0; completions.len()];
@@ -195,6 +202,15 @@ impl Drawing {
     #[must_use]
     pub fn texts(&self, completion: &Completion) -> Texts {
         self.source.texts(completion)
+    }
+
+    /// What a reward reads of a row.
+    fn reading(&self, completion: &Completion) -> Texts {
+        let mut texts = self.source.texts(completion);
+        if self.rl.discretize == RlDiscretize::Drop {
+            texts.thoughts.clear();
+        }
+        texts
     }
 }
 

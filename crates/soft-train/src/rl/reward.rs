@@ -12,6 +12,7 @@ use crate::config::{RewardKind, Rl};
 use crate::error::Error;
 use command::CommandReward;
 use model::ModelReward;
+pub use model::RewardModel;
 
 /// Rewards of some completions.
 pub trait Reward: std::fmt::Debug + Send {
@@ -42,10 +43,11 @@ pub struct Weighted {
 /// The rewards of a configuration.
 ///
 /// # Errors
-/// Settings that cannot be, or a reward model that cannot be opened.
-pub fn rewards(rl: &Rl, device: &burn::tensor::Device) -> Result<Vec<Weighted>, Error> {
+/// Settings that cannot be, or a reward model that is missing.
+pub fn rewards(rl: &Rl, model: Option<RewardModel>) -> Result<Vec<Weighted>, Error> {
+    let mut model = model;
     let entries = rl.weighted_rewards().map_err(|report| Error::Config { report })?;
-    let reward = |kind| -> Result<Box<dyn Reward>, Error> {
+    let mut reward = |kind| -> Result<Box<dyn Reward>, Error> {
         Ok(match kind {
             RewardKind::Answer => Box::new(Answer),
             RewardKind::Format => Box::new(Format),
@@ -54,7 +56,10 @@ pub fn rewards(rl: &Rl, device: &burn::tensor::Device) -> Result<Vec<Weighted>, 
                 rl.command.clone(),
                 Duration::from_secs_f64(rl.command_seconds),
             ))),
-            RewardKind::Model => Box::new(ModelReward::open(rl.reward_model.as_ref(), device)?),
+            RewardKind::Model => Box::new(ModelReward(model.take().ok_or_else(|| {
+                let report = "`rl.rewards` holds \"model\" more than once, or there is none".into();
+                Error::Config { report }
+            })?)),
         })
     };
     entries
@@ -179,7 +184,7 @@ mod tests {
     fn the_rewards_of_a_configuration_have_their_weights_in_order() {
         let entries = ["answer 1", "length 0.25", "format -2"].map(str::to_owned).to_vec();
         let rl = Rl { rewards: entries, ..Rl::default() };
-        let found = rewards(&rl, &burn::tensor::Device::default()).expect("fine");
+        let found = rewards(&rl, None).expect("fine");
         let found: Vec<_> = found.iter().map(|own| (own.reward.name(), own.weight)).collect();
         assert_eq!(found, [("answer", 1.0), ("length", 0.25), ("format", -2.0)]);
     }

@@ -30,6 +30,8 @@ pub trait Source: std::fmt::Debug + Send + Sync {
 pub struct Lot {
     /// Their places in the data.
     pub problems: Vec<usize>,
+    /// Their places among the problems that were asked for.
+    pub places: Vec<usize>,
     /// Their prompts.
     pub prompts: Vec<Vec<u32>>,
     /// How thoughts are fed.
@@ -67,9 +69,11 @@ pub struct Completion {
 pub struct Texts {
     /// What was asked.
     pub prompt: String,
+    /// The same in the ids of the model.
+    pub prompt_ids: Vec<u32>,
     /// The right answer, where it is known.
     pub expected: Option<String>,
-    /// The thought; several where it is read more than once.
+    /// The thought; several where it is read more than once, and none where it is not read.
     pub thoughts: Vec<String>,
     /// What was written after it.
     pub answer: String,

@@ -12,6 +12,8 @@ use crate::config::{
 use crate::task::Task;
 use std::sync::{Arc, Mutex};
 
+mod lots;
+mod pathwise;
 mod ppo;
 mod reference;
 
@@ -32,8 +34,8 @@ fn drawing(policy: RlPolicy, arm: Arm) -> Drawing {
     let rl = Rl { algorithm: RlAlgorithm::Rloo, policy, group: 8, ..Rl::default() };
     let (thoughts, eos_ids) = (SoftPipeline::default(), Vec::new());
     let source = Arc::new(TaskSource { task: task(), arm, thoughts, eos_ids });
-    let rewards = Mutex::new(rewards(&rl, &Device::flex()).expect("fine"));
-    Drawing { source, rewards, rl, seed: 5 }
+    let rewards = Mutex::new(rewards(&rl, None).expect("fine"));
+    Drawing { source, rewards, pathwise: None, rl, seed: 5 }
 }
 
 /// Drawn, rewarded and weighed.

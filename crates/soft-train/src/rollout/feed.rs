@@ -1,7 +1,9 @@
 //! The inputs of a rollout: hard embeddings and guided mixtures, put together.
 
 use burn::tensor::Tensor;
-use soft_core::{Distribution, Estimator, GuidanceForm, NoiseKey, guide, uniform_stream};
+use soft_core::{
+    Distribution, Estimator, GuidanceForm, NoiseKey, feed_heaviest, guide, uniform_stream,
+};
 use soft_model::Transformer;
 
 use super::StepContext;
@@ -72,6 +74,13 @@ impl<'a> Feed<'a> {
         let fed = match self.context.estimator {
             Estimator::Exact => pipeline.apply(logits, &keys).fed,
             estimator => estimator.feed(pipeline.probs(logits), &keys),
+        };
+        let fed = match self.context.answers_in_tokens {
+            true => {
+                let answers = places.iter().map(|&place| self.batch.answers(place));
+                feed_heaviest(fed, &answers.collect::<Vec<_>>())
+            }
+            false => fed,
         };
         if self.context.form == GuidanceForm::Clamp {
             self.observed.clamp(places, &fed, &truth, &shares);

@@ -13,6 +13,7 @@ use burn::tensor::{Gradients, Tensor};
 use soft_core::{Estimator, GuidanceForm, LearnableFilters, Schedule, SoftPipeline};
 use soft_model::{Dropout, Feedback, Transformer};
 
+pub(crate) use feed::Feed;
 pub use observed::FedInputs;
 pub use parallel::Parallel;
 pub use sequential::Sequential;
@@ -39,6 +40,9 @@ pub struct StepContext {
     /// Where set, each soft position of a row has the share of its own place in the row's span
     /// ([`Schedule::swept`]) in place of `guidance`.
     pub sweep: Option<Schedule>,
+    /// Whether soft positions of an answer are fed their heaviest token, with the gradient of the
+    /// mixture ([`soft_core::feed_heaviest`]).
+    pub answers_in_tokens: bool,
     /// Whether to look where the mixtures lie: as dear as one more output head.
     pub locate: bool,
     /// Places whose logits full-width passes hold at once for the loss; 0 is all of them.

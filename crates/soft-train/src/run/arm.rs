@@ -9,17 +9,15 @@ use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
-use soft_core::{LearnableFilters, SoftPipeline};
-use soft_model::Transformer;
+use soft_core::LearnableFilters;
+use soft_model::ModelConfig;
 
 use super::checkpoint::{self, CheckpointWriter, Fingerprint, Restored};
-use super::forgetting::PlainText;
+use super::evaluation::{ACCURACY_KEY, limited};
 use super::frozen::frozen_crc32;
 use super::samples::Samples;
 use super::trained::rates;
 use super::{Problem, TrainOptions, best, learned, model, rewarded};
-use crate::batch::Batch;
-use crate::belief::answers_and_beliefs;
 use crate::checkpoint_dir::discard_after;
 use crate::config::{Arm, Config, FeedKind, HeldOutMetric, RolloutKind, RolloutPlan, TaskName};
 use crate::dashboard::{self, Activity, Begun, News};
@@ -31,14 +29,13 @@ use crate::learner::{Setup, SoftLearner, metric_name};
 use crate::learning_rate::LearningRate;
 use crate::memory::{ADVICE, is_out_of_memory};
 use crate::metric::ScalarMetric;
-use crate::objective::{BatchLoss, Objective, StepTotals};
 use crate::renderer::{NoLog, Relay, say};
 use crate::results::{ArmResult, Ending};
 use crate::rewards;
 use crate::rl::Alarms;
-use crate::rollout::{Parallel, Rollout, Sequential, Stages, StepContext};
+use crate::rollout::{Parallel, Rollout, Sequential, Stages};
 use crate::run_dir::{BEFORE, EventFile, NONFINITE, RunDir};
-use crate::strategy::{Done, Evaluate, HeldOut, Job, Sample, SoftStrategy, Watch, early_end};
+use crate::strategy::{Done, HeldOut, Job, Sample, SoftStrategy, Watch, early_end};
 
 /// One arm of a run.
 pub(super) struct Training<'a> {
@@ -111,7 +108,7 @@ impl Training<'_> {
                 &self.options.faults,
             )?;
             writer.require_space(&learner)?;
-            let eos_ids = learner.model.config().eos_ids.clone();
+            let shape = learner.model.config().clone();
             let adamw = learner.fresh_optimizer();
             let optimizer = match optimizer {
                 Some(record) => adamw.load_record(record),
@@ -120,7 +117,7 @@ impl Training<'_> {
             let rates = rates(&learner.model, config, before.steps)?;
             let rates = learned::with_rate(rates, &learner, config, before.steps);
             let learner = Learner::new(learner, optimizer, rates);
-            let job = self.job(stages, writer, before, &eos_ids)?;
+            let job = self.job(stages, writer, before, &shape)?;
             self.fit(learner, job)?
         };
         if let Some(note) = learned::note(&learner) {
@@ -243,7 +240,8 @@ impl Training<'_> {
             let answers = metric_name::ANSWER_CROSS_ENTROPY;
             training = training
                 .metric_train_numeric(ScalarMetric::new(answers))
-                .metric_valid_numeric(ScalarMetric::new(answers));
+                .metric_valid_numeric(ScalarMetric::new(answers))
+                .metric_valid_numeric(ScalarMetric::new(metric_name::ACCURACY));
         }
         training = training.renderer(Box::new(Relay::default()));
         if !self.config.eval.text.as_slice().is_empty() {
@@ -278,7 +276,7 @@ impl Training<'_> {
         stages: Vec<Vec<Example>>,
         mut writer: CheckpointWriter,
         before: Done,
-        eos_ids: &[u32],
+        shape: &ModelConfig,
     ) -> Result<Job, Error> {
         let config = self.config;
         let run_dir = self.dir.path();
@@ -287,8 +285,9 @@ impl Training<'_> {
         });
         let after = before.steps as u64;
         let decoded = (writer.soft_configs[0].as_str(), writer.tokenizer()?);
+        let answers = rewarded::held_out_answers(config, self.problem, decoded.clone(), shape)?;
         let drawing =
-            rewarded::drawing(config, self.problem, self.arm, decoded, eos_ids, self.device)?;
+            rewarded::drawing(config, self.problem, self.arm, decoded, shape, self.device)?;
         Ok(Job {
             sample,
             has_answers: stages.iter().flatten().any(|example| example.answer_from.is_some()),
@@ -314,7 +313,7 @@ impl Training<'_> {
                 .then(|| EventFile::create(run_dir, after))
                 .transpose()?,
             save: Box::new(move |done, learner, optimizer| writer.write(done, learner, optimizer)),
-            evaluate: self.evaluation()?,
+            evaluate: self.evaluation(answers)?,
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
         })
@@ -371,77 +370,8 @@ impl Training<'_> {
         Samples::new(self.config, &writer.soft_configs, &examples, tokenizer, self.dir).map(Some)
     }
 
-    /// What is measured while training: exact answers, or the cross-entropy of held-out rows.
-    fn evaluation(&self) -> Result<Evaluate, Error> {
-        let pipeline = SoftPipeline::new(self.config.soft.pipeline())?;
-        let (seed, limit) = (self.config.run.seed, self.config.eval.limit);
-        match self.problem {
-            Problem::Task(task) => {
-                let task = task.clone();
-                let curriculum = self.config.curriculum.clone();
-                let stages = self.problem.num_stages(self.config);
-                let asking = self.asking(self.arm, 0, None)?;
-                Ok(Box::new(move |learner, steps| {
-                    let problems = limited(&task.validation, limit);
-                    let cut = curriculum.cut_after(steps, stages);
-                    let mut asking = Asking { cut, ..asking.clone() };
-                    let filters = learner.filters.as_ref();
-                    asking.thoughts.pipeline = learned::decoded(&pipeline, filters);
-                    let model = &learner.model;
-                    let (right, beliefs) = answers_and_beliefs(model, &task, problems, &asking)?;
-                    let correct = right.into_iter().filter(|&right| right).count();
-                    let value = correct as f64 / problems.len() as f64;
-                    let title = metric_name::ACCURACY;
-                    let mut figures = vec![HeldOut { title, key: ACCURACY_KEY, value }];
-                    if !beliefs.steps.is_empty() {
-                        let (kl, mass) = (beliefs.kl(), beliefs.mass());
-                        let title = metric_name::BELIEF_KL;
-                        figures.push(HeldOut { title, key: "valid/belief_kl", value: kl });
-                        let title = metric_name::BELIEF_MASS;
-                        figures.push(HeldOut { title, key: "valid/belief_mass", value: mass });
-                    }
-                    Ok(figures)
-                }))
-            }
-            Problem::Examples { valid, .. } => {
-                let valid = limited(valid, limit).to_vec();
-                let text = PlainText::open(self.config)?;
-                // As it is fed once it is trained.
-                let estimator = &self.config.estimator;
-                let estimator = estimator.at(estimator.last_temperature(self.config.train.steps));
-                let context = StepContext {
-                    pipeline,
-                    feedback: self.config.soft.feedback(),
-                    estimator,
-                    seed,
-                    ..StepContext::default()
-                };
-                Ok(Box::new(move |learner, _| {
-                    let model = &learner.model;
-                    let pipeline = learned::decoded(&context.pipeline, learner.filters.as_ref());
-                    let context = StepContext { pipeline, ..context.clone() };
-                    let mut figures = Vec::new();
-                    if !valid.is_empty() {
-                        let (value, answer) = free_running_cross_entropy(model, &valid, &context);
-                        let title = metric_name::CROSS_ENTROPY;
-                        figures.push(HeldOut { title, key: "valid/cross_entropy", value });
-                        let title = metric_name::ANSWER_CROSS_ENTROPY;
-                        let key = "valid/answer_cross_entropy";
-                        figures.extend(answer.map(|value| HeldOut { title, key, value }));
-                    }
-                    if let Some(text) = &text {
-                        let title = metric_name::TEXT_PERPLEXITY;
-                        let value = text.perplexity(model)?;
-                        figures.push(HeldOut { title, key: "valid/text_perplexity", value });
-                    }
-                    Ok(figures)
-                }))
-            }
-        }
-    }
-
     /// How problems are put to the model after so many steps.
-    fn asking(
+    pub(super) fn asking(
         &self,
         arm: Arm,
         steps: usize,
@@ -464,7 +394,7 @@ impl Training<'_> {
         dashboard::tell(|| News::Doing(Activity::Evaluating));
         let Problem::Task(task) = self.problem else {
             let held_out = match held_out.is_empty() {
-                true => (self.evaluation()?)(learner, done.steps)?,
+                true => (self.evaluation(None)?)(learner, done.steps)?,
                 false => held_out,
             };
             for HeldOut { key, value, .. } in held_out {
@@ -512,42 +442,8 @@ impl Training<'_> {
     }
 }
 
-/// Key of the share of right answers in `metrics.jsonl`.
-const ACCURACY_KEY: &str = "valid/accuracy";
-
-fn limited<T>(all: &[T], limit: usize) -> &[T] {
-    if limit == 0 { all } else { &all[..limit.min(all.len())] }
-}
-
 /// Prompts that are continued on request where `eval.samples` is 0.
 const ASKED_SAMPLES: usize = 2;
-
-/// Rows of one batch of held-out examples.
-const VALID_BATCH: usize = 16;
-
-/// Mean cross-entropy of the scored positions when the model feeds itself, and of the answers
-/// alone where there are some.
-fn free_running_cross_entropy(
-    model: &Transformer,
-    examples: &[Example],
-    context: &StepContext,
-) -> (f64, Option<f64>) {
-    let model = &model.clone().without_branch_dropout();
-    let (mut sum, mut weight, mut answer, mut answer_weight) = (0.0, 0.0, 0.0, 0.0);
-    let objective = Objective::default();
-    for examples in examples.chunks(VALID_BATCH) {
-        let batch = Batch::new(examples.to_vec());
-        let totals = StepTotals::of([&batch]);
-        let loss = BatchLoss { batch: &batch, objective, totals, temperature: 1.0 };
-        let parts = Sequential::forward(model, &loss, context);
-        sum += soft_core::host_values(parts.cross_entropy)[0];
-        answer += soft_core::host_values(parts.answer)[0];
-        weight += totals.weight;
-        answer_weight += totals.answer;
-    }
-    let mean = sum / f64::max(weight, f64::MIN_POSITIVE);
-    (mean, (answer_weight > 0.0).then(|| answer / answer_weight))
-}
 
 /// Burn asks for loaders; the strategy draws its batches by step instead, so these are empty.
 struct Empty;

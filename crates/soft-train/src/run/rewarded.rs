@@ -7,13 +7,19 @@ use burn::module::Module;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
 use soft_core::SoftPipeline;
-use soft_model::{ModelFiles, Tokenizer, Transformer};
+use soft_model::{ModelConfig, ModelFiles, Tokenizer, Transformer};
 
 use super::Problem;
-use crate::config::{Arm, Config, Loader, RlAlgorithm, RlPolicy};
+use super::evaluation::limited;
+use crate::config::{
+    Arm, Config, HeldOutMetric, Loader, RewardKind, RlAlgorithm, RlAnswers, RlDiscretize, RlPolicy,
+};
 use crate::error::Error;
 use crate::learner::{Reference, SoftLearner, laid_out};
-use crate::rl::{Drawing, Source, TaskSource, TextSource, ValueHead, rewards};
+use crate::rl::{
+    Drawing, Pathwise, RewardModel, Source, TaskSource, TextSource, ValueHead, rewards,
+};
+use crate::rollout::Sequential;
 
 /// File of a checkpoint that holds the value head of PPO.
 pub(super) const VALUE_HEAD: &str = "value_head.json";
@@ -26,7 +32,7 @@ struct Saved {
 }
 
 /// What is drawn and rewarded, where rewards stand in the place of the truth. `soft_config` is that of
-/// a checkpoint of this run, `eos_ids` end a row.
+/// a checkpoint of this run, `shape` that of the model in training.
 ///
 /// # Errors
 /// Settings of generation or rewards that cannot be, or a reward model that cannot be opened.
@@ -35,7 +41,7 @@ pub(super) fn drawing(
     problem: &Problem,
     arm: Arm,
     (soft_config, tokenizer): (&str, Option<Tokenizer>),
-    eos_ids: &[u32],
+    shape: &ModelConfig,
     device: &Device,
 ) -> Result<Option<Arc<Drawing>>, Error> {
     if !config.rl.is_on() {
@@ -46,28 +52,109 @@ pub(super) fn drawing(
             task: Arc::new((**task).clone()),
             arm,
             thoughts: SoftPipeline::new(config.soft.pipeline())?,
-            eos_ids: eos_ids.to_vec(),
+            eos_ids: shape.eos_ids.clone(),
         }),
         Problem::Examples { train, .. } => {
-            let decoded = Loader::new().model(soft_config).load();
-            let decoded = decoded.map_err(|error| Error::Config { report: error.to_string() })?;
-            let mut decoded = decoded.config;
-            decoded.generate = config.generate.clone();
-            decoded.answer = config.answer.clone();
+            let mut decoded = decoded(config, soft_config)?;
             if decoded.soft.temperature == 0.0 {
                 // A model that was trained on tokens decodes the likeliest; here they are drawn.
                 decoded.soft.temperature = config.soft.temperature;
             }
-            let missing = || Error::Data {
-                report: "rewards of text need the tokenizer of `model.path`".into(),
-            };
-            let tokenizer = tokenizer.ok_or_else(missing)?;
-            Arc::new(TextSource::new(config, &decoded, train, tokenizer, eos_ids)?)
+            let tokenizer = tokenizer.clone().ok_or_else(no_tokenizer)?;
+            Arc::new(TextSource::new(config, &decoded, train, tokenizer, &shape.eos_ids)?)
         }
     };
-    let rewards = Mutex::new(rewards(&config.rl, &device.clone().inner())?);
+    let tokenizer = tokenizer.filter(|_| matches!(problem, Problem::Examples { .. }));
+    let (model, pathwise) = reward_model(config, problem, arm, tokenizer.as_ref(), shape, device)?;
+    let rewards = Mutex::new(match config.rl.draws() {
+        true => rewards(&config.rl, model)?,
+        false => Vec::new(),
+    });
     let (rl, seed) = (config.rl.clone(), config.run.seed);
-    Ok(Some(Arc::new(Drawing { source, rewards, rl, seed })))
+    Ok(Some(Arc::new(Drawing { source, rewards, pathwise, rl, seed })))
+}
+
+/// How a checkpoint of this run decodes.
+fn decoded(config: &Config, soft_config: &str) -> Result<Config, Error> {
+    let decoded = Loader::new().model(soft_config).load();
+    let decoded = decoded.map_err(|error| Error::Config { report: error.to_string() })?.config;
+    Ok(Config { generate: config.generate.clone(), answer: config.answer.clone(), ..decoded })
+}
+
+fn no_tokenizer() -> Error {
+    Error::Data { report: "answers of text need the tokenizer of `model.path`".into() }
+}
+
+/// Held-out examples of text, to be answered without noise as a checkpoint would answer them; none where
+/// nothing asks for that.
+///
+/// # Errors
+/// Settings of generation that cannot be, no tokenizer, or no example with an answer.
+pub(super) fn held_out_answers(
+    config: &Config,
+    problem: &Problem,
+    (soft_config, tokenizer): (&str, Option<Tokenizer>),
+    shape: &ModelConfig,
+) -> Result<Option<TextSource>, Error> {
+    let Problem::Examples { valid, .. } = problem else { return Ok(None) };
+    let valid = limited(valid, config.eval.limit);
+    let asked = config.eval.metric == HeldOutMetric::Accuracy;
+    let has_answers = valid.iter().any(|example| example.answer_from.is_some());
+    let rewarded = config.rl.is_on() && has_answers;
+    if !asked && !rewarded {
+        return Ok(None);
+    }
+    let mut decoded = decoded(config, soft_config)?;
+    decoded.answer.temperature = 0.0;
+    let tokenizer = tokenizer.ok_or_else(no_tokenizer)?;
+    TextSource::new(config, &decoded, valid, tokenizer, &shape.eos_ids).map(Some)
+}
+
+/// The reward model, once for those that read text and once for the one that is differentiated; they
+/// share its weights.
+fn reward_model(
+    config: &Config,
+    problem: &Problem,
+    arm: Arm,
+    tokenizer: Option<&Tokenizer>,
+    shape: &ModelConfig,
+    device: &Device,
+) -> Result<(Option<RewardModel>, Option<Pathwise>), Error> {
+    let rl = &config.rl;
+    if rl.reward_model.is_empty() {
+        return Ok((None, None));
+    }
+    let model = RewardModel::open(Path::new(&rl.reward_model), &device.clone().autodiff())?;
+    let classifier = model.classifier().clone();
+    let reads_thoughts = rl.discretize != RlDiscretize::Drop;
+    let pathwise = match rl.pathwise > 0.0 {
+        true => {
+            model.require_vocabulary(tokenizer, shape.vocab_size)?;
+            let (rollout, room) = (&config.rollout, classifier.config().max_positions);
+            let pathwise = Pathwise {
+                classifier,
+                rollout: Sequential { segment: rollout.segment, truncate: rollout.truncate },
+                answers_in_tokens: rl.pathwise_answers == RlAnswers::Token,
+                reads_thoughts,
+            };
+            let examples = problem.stages(config, arm)?.into_iter().flatten();
+            let longest = examples.map(|example| pathwise.length(&example)).max().unwrap_or(0);
+            if longest > room {
+                let path = &rl.reward_model;
+                return Err(Error::Config {
+                    report: format!(
+                        "`rl.reward_model` is {path}, which has {room} positions, and is to read \
+                         {longest} of the longest example; expected as many"
+                    ),
+                });
+            }
+            Some(pathwise)
+        }
+        false => None,
+    };
+    let reads = rl.draws() && rl.rewards(RewardKind::Model);
+    let model = reads.then(|| model.reads(tokenizer, shape.vocab_size)).transpose()?;
+    Ok((model, pathwise))
 }
 
 /// The learner with what the policy is compared with: the model that training began with, whose
@@ -89,11 +176,7 @@ pub(super) fn with_reference(
         let reference = Reference::Model(Box::new(named(config, &learner.model)?));
         return Ok(SoftLearner { reference: Some(Arc::new(reference)), ..learner });
     }
-    let branches_alone = config.low_rank.rank > 0
-        && config.prefix.tokens + config.prompt.tokens == 0
-        && config.model.new_tokens.is_empty()
-        && config.train.only.is_empty();
-    let reference = match (branches_alone, is_fresh) {
+    let reference = match (config.trains_branches_alone(), is_fresh) {
         (true, _) => Reference::Base,
         (false, true) => Reference::Model(Box::new(learner.model.valid())),
         (false, false) => Reference::Model(Box::new(laid_out(begun()?).valid())),

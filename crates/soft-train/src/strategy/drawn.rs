@@ -56,6 +56,9 @@ impl Drawn {
 
     /// What the rewards show.
     pub(super) fn figures(&self) -> Vec<(&'static str, f64)> {
+        if self.experiences.is_empty() {
+            return Vec::new();
+        }
         let rewards = || self.experiences.iter().flat_map(|own| own.rewards.chunks(own.group));
         let groups = (rewards().count() as f64).max(1.0);
         // A row alone is compared with a value, not with others.

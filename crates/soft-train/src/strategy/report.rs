@@ -150,8 +150,8 @@ impl Steps<'_> {
             let skipped = done.course.skipped;
             say(format_args!("{at} | skipped: not finite, see nonfinite.jsonl ({skipped} so far)"));
         } else if prints && (done.steps.is_multiple_of(job.log_every) || done.steps == steps) {
-            let course = match job.drawing {
-                Some(_) => rewards::in_words(&|name| figures.value(name)),
+            let course = match &job.drawing {
+                Some(drawing) => rewards::in_words(&drawing.rl, &|name| figures.value(name)),
                 None => format!(
                     "loss {:.4} | cross-entropy {:.4} | entropy {:.3} | guidance {guidance:.2}",
                     value(metric_name::LOSS),

@@ -1,5 +1,7 @@
 //! A step on rewards: draws, what they are worth, and the updates on them.
 
+use std::sync::Arc;
+
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::train::Learner;
 use serde_json::Value;
@@ -7,7 +9,7 @@ use serde_json::Value;
 use super::drawn::{self, Drawn};
 use super::{Done, StepFigures, Steps, add};
 use crate::error::Error;
-use crate::learner::{MicroBatch, SoftLearner, StepItem, metric_name, scale};
+use crate::learner::{By, MicroBatch, SoftLearner, StepItem, metric_name, scale};
 use crate::renderer::say;
 use crate::rl::Drawing;
 use crate::stopwatch::Stopwatch;
@@ -33,11 +35,19 @@ impl Rewarded {
     }
 }
 
+/// What is told of what is trained on beside draws.
+#[derive(Debug, Default)]
+struct Beside {
+    values: Vec<(&'static str, f64)>,
+    /// Positions of the examples, and the same once more; of a reward that is differentiated.
+    counts: [u64; 2],
+}
+
 impl Steps<'_> {
     /// [`Self::reward_step`]; where a reward cannot say, what is done is saved first.
     pub(super) fn rewarded(
         &mut self,
-        drawing: &Drawing,
+        drawing: &Arc<Drawing>,
         learner: &mut Learner<SoftLearner>,
         done: &Done,
         step: usize,
@@ -76,11 +86,15 @@ impl Steps<'_> {
     /// before all was drawn.
     pub(super) fn reward_step(
         &mut self,
-        drawing: &Drawing,
+        drawing: &Arc<Drawing>,
         learner: &mut Learner<SoftLearner>,
         step: usize,
     ) -> Result<Option<StepFigures>, Error> {
-        let Some(mut drawn) = self.draw(drawing, learner, step)? else { return Ok(None) };
+        let drawn = match drawing.rl.draws() {
+            true => self.draw(drawing, learner, step)?,
+            false => (!self.should_stop()).then(Drawn::default),
+        };
+        let Some(mut drawn) = drawn else { return Ok(None) };
         let watch = Stopwatch::start();
         let loss = drawn.loss(&drawing.rl);
         let updates = drawing.rl.updates;
@@ -95,10 +109,13 @@ impl Steps<'_> {
                 drawn::add(&mut sums, output.item);
             }
             drop(model);
-            let supervised = self.supervise(drawing, learner, step, &mut reduced);
-            sums.values.extend(supervised.map(|loss| (metric_name::SUPERVISED, loss)));
+            let beside = self.beside(drawing, learner, step, &mut reduced);
+            let (first, mut counts) = (update == 0, drawn.counts());
+            if !drawing.rl.draws() {
+                counts = beside.counts;
+            }
+            sums.values.extend(beside.values);
             sums.values.extend(drawn.figures());
-            let (first, counts) = (update == 0, drawn.counts());
             let figures = self.update(learner, step, reduced.grads(), sums, counts, first);
             if let (Some(_), false) = (&figures.not_finite, first) {
                 // The updates before it stay: the step is done, with fewer of them.
@@ -146,27 +163,55 @@ impl Steps<'_> {
         Ok(Some(Drawn::new(drawn, drew, watch.stop().seconds)))
     }
 
-    /// The loss on the truth of the same examples, where it has a weight; its gradients are added.
-    fn supervise(
+    /// What is trained on beside draws, where it has a weight: the truth of the same examples, and a
+    /// reward that is differentiated. Their gradients are added.
+    fn beside(
         &mut self,
-        drawing: &Drawing,
+        drawing: &Arc<Drawing>,
         learner: &Learner<SoftLearner>,
         step: usize,
         reduced: &mut GradientsAccumulator<SoftLearner>,
-    ) -> Option<f64> {
-        let weight = drawing.rl.supervised;
-        if weight == 0.0 {
-            return None;
-        }
+    ) -> Beside {
+        let rl = &drawing.rl;
         let model = learner.model();
-        let mut sums = StepItem::default();
-        for micro_batch in self.job.feed.step(step) {
-            let output = learner.train_step(micro_batch);
-            let mut grads: GradientsParams = output.grads;
-            scale(&model, &mut grads, weight);
-            reduced.accumulate(&model, grads);
-            add(&mut sums, output.item);
+        let mut train = |micro_batches: Vec<MicroBatch>, weight: f64| {
+            let mut sums = StepItem::default();
+            for micro_batch in micro_batches {
+                let output = learner.train_step(micro_batch);
+                let mut grads: GradientsParams = output.grads;
+                scale(&model, &mut grads, weight);
+                reduced.accumulate(&model, grads);
+                add(&mut sums, output.item);
+            }
+            move |wanted: &str| {
+                sums.values.iter().find(|own| own.0 == wanted).map_or(0.0, |own| own.1)
+            }
+        };
+        let mut found = Beside::default();
+        if rl.pathwise > 0.0 {
+            let micro_batches = self.job.feed.step(step);
+            let examples = || micro_batches.iter().flat_map(|own| &own.batch.examples);
+            let rows = examples().count() as f64;
+            let positions = examples().map(|example| example.len() as u64).sum();
+            found.counts = [positions, positions];
+            let by = By::Reward(drawing.clone(), rows);
+            let read = |own: MicroBatch| MicroBatch { by: by.clone(), ..own };
+            let value = train(micro_batches.into_iter().map(read).collect(), rl.pathwise);
+            found.values.push((metric_name::PATHWISE, value(metric_name::PATHWISE)));
+            if !rl.draws() {
+                for (name, own) in [
+                    (metric_name::REWARD, value(metric_name::PATHWISE)),
+                    (metric_name::LOSS, rl.pathwise * value(metric_name::LOSS)),
+                    (metric_name::ENTROPY, value(metric_name::ENTROPY)),
+                ] {
+                    found.values.push((name, own));
+                }
+            }
         }
-        sums.values.iter().find(|(name, _)| *name == metric_name::LOSS).map(|(_, loss)| *loss)
+        if rl.supervised > 0.0 {
+            let value = train(self.job.feed.step(step), rl.supervised);
+            found.values.push((metric_name::SUPERVISED, value(metric_name::LOSS)));
+        }
+        found
     }
 }

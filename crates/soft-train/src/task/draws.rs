@@ -17,10 +17,10 @@ const MAX_REPEATS: usize = 1_000;
 
 /// A sequence of random numbers, as a function of a seed and the task it is for.
 #[derive(Debug)]
-pub(super) struct Draws(ChaCha8Rng);
+pub(crate) struct Draws(ChaCha8Rng);
 
 impl Draws {
-    pub(super) fn new(seed: u64, task: &str) -> Self {
+    pub(crate) fn new(seed: u64, task: &str) -> Self {
         let mut key = [0_u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..].iter_mut().zip(task.bytes()).for_each(|(place, byte)| *place = byte);
@@ -31,12 +31,12 @@ impl Draws {
     ///
     /// # Panics
     /// If `bound` is 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         below(&mut self.0, bound as u64) as usize
     }
 
     /// A uniform number in [0, 1), a multiple of 2^-53.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
@@ -44,7 +44,7 @@ impl Draws {
     ///
     /// # Panics
     /// If there are none.
-    pub(super) fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(crate) fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }
 
@@ -52,7 +52,7 @@ impl Draws {
     ///
     /// # Panics
     /// If no weight is above 0.
-    pub(super) fn weighted(&mut self, weights: &[f64]) -> usize {
+    pub(crate) fn weighted(&mut self, weights: &[f64]) -> usize {
         let mut left = self.unit() * weights.iter().sum::<f64>();
         let hit = weights.iter().position(|&weight| {
             left -= weight;

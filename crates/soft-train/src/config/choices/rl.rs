@@ -15,6 +15,8 @@ choice! {
         Grpo = "grpo",
         /// Rewards and the values of later steps, less the value of this one (GAE); a value head is trained beside the model.
         Ppo = "ppo",
+        /// Nothing is drawn: the gradient of the reward model itself, as `rl.pathwise` says.
+        Pathwise = "pathwise",
     }
 }
 
@@ -73,6 +75,19 @@ choice! {
         Top = "top",
         /// As many texts as the policy "samples" draws tokens: text k has the k-th of every step, and the reward is the mean.
         Samples = "samples",
+        /// Nothing: prompt and answer alone are read.
+        Drop = "drop",
+    }
+}
+
+choice! {
+    /// What a reward model that is differentiated is given in the place of an answer.
+    RlAnswers {
+        /// The mixture: the gradient is exact.
+        #[default]
+        Mixture = "mixture",
+        /// The heaviest token of each step, as in decoding, with the gradient of the mixture: biased, and on MNNS worse than none.
+        Token = "token",
     }
 }
 

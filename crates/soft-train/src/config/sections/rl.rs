@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::choices::{
-    RewardKind, RlAlgorithm, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale,
+    RewardKind, RlAlgorithm, RlAnswers, RlDiscretize, RlKl, RlLoss, RlPolicy, RlScale,
 };
 
 /// Reinforcement learning: a step draws thoughts and answers from the model, rewards them, and makes what was rewarded likelier.
@@ -68,7 +68,7 @@ pub struct Rl {
     /// Longest wait for the next line of that program, in seconds.
     #[schemars(range(min = 1e-3))]
     pub command_seconds: f64,
-    /// Folder of the reward "model": a sequence classifier in the files of Hugging Face, with one label.
+    /// Folder of the reward "model", and of `rl.pathwise`: a sequence classifier in the files of Hugging Face, with one label.
     pub reward_model: String,
     /// Discount of later rewards, of the algorithm "ppo".
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -85,6 +85,11 @@ pub struct Rl {
     /// Weight of the training loss on the same examples, whose gradient goes through the thoughts themselves as `rollout` says; 0 leaves it out.
     #[schemars(range(min = 0.0))]
     pub supervised: f64,
+    /// Weight of the gradient of `rl.reward_model` itself, of the same vocabulary: the model runs free from each prompt, as long as its example is, and the reward is differentiated through the answers and thoughts that it feeds itself; 0 leaves it out.
+    #[schemars(range(min = 0.0))]
+    pub pathwise: f64,
+    /// What that reward reads, and the model is fed, in the place of an answer.
+    pub pathwise_answers: RlAnswers,
 }
 
 impl Default for Rl {
@@ -119,6 +124,8 @@ impl Default for Rl {
             value_weight: 0.1,
             value_clip: 0.2,
             supervised: 0.0,
+            pathwise: 0.0,
+            pathwise_answers: RlAnswers::Mixture,
         }
     }
 }
@@ -128,6 +135,12 @@ impl Rl {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.algorithm != RlAlgorithm::Off
+    }
+
+    /// Whether a step draws.
+    #[must_use]
+    pub fn draws(&self) -> bool {
+        self.is_on() && self.algorithm != RlAlgorithm::Pathwise
     }
 
     /// The entries of `rl.rewards`: what is rewarded, and its weight.

@@ -21,7 +21,11 @@ fn limits_and_measures_that_nothing_would_use_are_refused_with_what_was_expected
         ),
         (
             "task.name = \"ids\"\neval = {every = 1, metric = \"accuracy\"}",
-            "only a task that is generated, such as \"mnns\", is measured by that",
+            "only tasks with answers in words are measured by that",
+        ),
+        (
+            "task.name = \"text\"\neval = {every = 1, metric = \"accuracy\"}",
+            "`data.valid` is not set; expected a file of held-out examples",
         ),
         (
             "task.name = \"ids\"\neval = {every = 1, metric = \"answer_cross_entropy\"}",

@@ -108,7 +108,7 @@ const WITHOUT_DEFAULT: [&str; 2] = ["model.path", "model.adapter"];
 fn every_section_and_key_has_a_meaning_and_a_default_that_it_accepts() {
     let known = fields();
     assert_eq!(known.sections.len(), 27);
-    assert_eq!(known.keys.len(), 214);
+    assert_eq!(known.keys.len(), 216);
     for (section, doc) in &known.sections {
         assert!(doc.ends_with('.'), "[{section}] has no sentence: {doc:?}");
     }

@@ -85,9 +85,13 @@ fn metric(config: &Config, place: Place<'_>) -> Option<Found> {
                 found(place, &["early_stop.patience", "data.valid"], message)
             })
         }
-        HeldOutMetric::Accuracy if !is_made => refused(
+        HeldOutMetric::Accuracy if !is_made && config.task.name != TaskName::Text => refused(
             "task.name",
-            "only a task that is generated, such as \"mnns\", is measured by that; expected \"answer_cross_entropy\" or \"cross_entropy\"",
+            "only tasks with answers in words are measured by that; expected \"answer_cross_entropy\" or \"cross_entropy\"",
+        ),
+        HeldOutMetric::Accuracy if !is_made && no_examples => refused(
+            "data.valid",
+            "`data.valid` is not set; expected a file of held-out examples",
         ),
         HeldOutMetric::CrossEntropy
         | HeldOutMetric::AnswerCrossEntropy

@@ -4,6 +4,7 @@ use super::super::choices::{
     FeedKind, GateKind, NoiseKind, NormMatch, Precision, RewardKind, RlAlgorithm, RlDiscretize,
     RlPolicy, SoftInputs, TrainOn,
 };
+use super::super::sections::Rl;
 use super::{Config, Found, Place, found};
 use crate::task::TaskName;
 
@@ -28,7 +29,22 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
         (RewardKind::Command, "rl.command", !rl.command.is_empty()),
         (RewardKind::Model, "rl.reward_model", !rl.reward_model.is_empty()),
     ] {
-        match (rl.rewards(kind), is_set) {
+        let used = rl.draws() && rl.rewards(kind);
+        if kind == RewardKind::Model && rl.pathwise > 0.0 {
+            // It is used by that.
+            if !is_set {
+                say(
+                    &[key, "rl.pathwise"],
+                    format!(
+                        "`{key}` is not set and `rl.pathwise` is {}, which differentiates it; \
+                         expected it to be set",
+                        rl.pathwise
+                    ),
+                );
+            }
+            continue;
+        }
+        match (used, is_set) {
             (true, false) => say(
                 &[key, "rl.rewards"],
                 format!(
@@ -44,7 +60,7 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
             _ => {}
         }
     }
-    if rl.group < 2 && rl.algorithm != RlAlgorithm::Ppo {
+    if rl.group < 2 && rl.draws() && rl.algorithm != RlAlgorithm::Ppo {
         let algorithm = rl.algorithm;
         say(
             &["rl.group", "rl.algorithm"],
@@ -79,6 +95,33 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
                 rl.policy
             ),
         );
+    }
+    if !rl.draws() {
+        if rl.pathwise == 0.0 {
+            say(
+                &["rl.pathwise", "rl.algorithm"],
+                "`rl.pathwise` is 0 and `rl.algorithm` is \"pathwise\", which does nothing else; \
+                 expected more than 0"
+                    .into(),
+            );
+        }
+        let none = Rl::default();
+        for (key, is_set) in [
+            ("rl.rewards", rl.rewards != none.rewards),
+            ("rl.updates", rl.updates != 1),
+            ("rl.beta", rl.beta != 0.0),
+            ("rl.entropy", rl.entropy != 0.0),
+        ] {
+            if is_set {
+                say(
+                    &[key, "rl.algorithm"],
+                    format!(
+                        "`{key}` is set and `rl.algorithm` is \"pathwise\", which draws nothing; \
+                         expected it not to be, or another algorithm"
+                    ),
+                );
+            }
+        }
     }
     problems
 }

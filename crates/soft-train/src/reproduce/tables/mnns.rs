@@ -40,6 +40,7 @@ fn cell(name: &'static str, label: &'static str, arm: Arm, settings: &[&str]) ->
         kind: if arm == Arm::Soft { Kind::Thoughts } else { Kind::Plain },
         place: Place::Row,
         start: None,
+        judge: None,
     }
 }
 

@@ -50,6 +50,7 @@ fn cells(steps: [usize; 2]) -> Vec<Cell> {
         kind,
         place: Place::Row,
         start: None,
+        judge: None,
     };
     vec![
         cell("soft", "soft thoughts", Arm::Soft, Kind::Thoughts),
@@ -131,6 +132,7 @@ pub(super) fn prosqa_tuning() -> Table {
                 kind: Kind::Plain,
                 place: Place::Row,
                 start: None,
+                judge: None,
             }
         })
     });

@@ -47,8 +47,23 @@ fn cell(name: &'static str, label: &'static str, arm: Arm, settings: &[&str]) ->
         kind: Kind::Rewards,
         place: Place::Row,
         start: None,
+        judge: None,
     }
 }
+
+/// What a reward model is made of: two layers that read a problem and an answer.
+const JUDGE: [&str; 5] = [
+    "model.n_layers=2",
+    "model.n_heads=4",
+    "train.micro_batch=128",
+    "train.lr=5e-3",
+    "train.schedule=cosine",
+];
+/// Steps of its training.
+const JUDGE_STEPS: usize = 6000;
+
+/// The reward of a model, drawn for or differentiated: it reads problem and answer alone.
+const JUDGED: [&str; 2] = ["rl.reward_model=\"{judge}\"", "rl.discretize=drop"];
 
 /// Every policy, from the same models.
 pub(super) fn rewards() -> Table {
@@ -65,6 +80,10 @@ pub(super) fn rewards() -> Table {
         |name, label, settings: &[&str]| from("start-soft", Arm::Soft, name, label, settings);
     let hard =
         |name, label, settings: &[&str]| from("start-hard", Arm::Hard, name, label, settings);
+    let judged = |name, label, settings: &[&str]| Cell {
+        judge: Some("judge"),
+        ..soft(name, label, &[&JUDGED[..], settings].concat())
+    };
     Table {
         name: "rewards",
         title: "MNNS: rewards on thoughts, policy by policy",
@@ -125,6 +144,42 @@ pub(super) fn rewards() -> Table {
                 "Gaussian noise, and the answers through the thoughts",
                 &[&DIFFERENTIABLE[..], &["rl.policy=gaussian", "rl.supervised=1", "train.lr=3e-4"]]
                     .concat(),
+            ),
+            Cell {
+                steps: [JUDGE_STEPS; 2],
+                kind: Kind::Judge,
+                ..cell("judge", "the reward model itself", Arm::NoThought, &JUDGE)
+            },
+            judged(
+                "judged",
+                "Gaussian noise, rewarded by the model",
+                &["rl.rewards=[\"model 1\"]", "rl.policy=gaussian", "train.lr=1e-4"],
+            ),
+            judged(
+                "pathwise",
+                "no policy: the reward model, through answers and thoughts",
+                &["rl.algorithm=pathwise", "rl.pathwise=1", "rl.policy=gaussian", "train.lr=1e-4"],
+            ),
+            judged(
+                "pathwise-tokens",
+                "the same, answers in tokens (straight-through)",
+                &[
+                    "rl.algorithm=pathwise",
+                    "rl.pathwise=1",
+                    "rl.pathwise_answers=token",
+                    "rl.policy=gaussian",
+                    "train.lr=1e-5",
+                ],
+            ),
+            judged(
+                "judged-mixed",
+                "both: Gaussian noise, and the reward model through the thoughts",
+                &[
+                    "rl.rewards=[\"model 1\"]",
+                    "rl.pathwise=1",
+                    "rl.policy=gaussian",
+                    "train.lr=1e-4",
+                ],
             ),
         ],
         seeds: [&[42, 43, 44]; 2],

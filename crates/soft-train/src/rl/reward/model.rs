@@ -1,32 +1,34 @@
 //! Rewards from a sequence classifier.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use soft_core::host_values;
-use soft_model::SequenceClassifier;
+use soft_model::{SequenceClassifier, Tokenizer};
 
 use super::Reward;
 use crate::config::RewardKind;
 use crate::error::Error;
 use crate::rl::source::{Completion, Texts};
 
-/// Rows that are classified at once.
-const BATCH: usize = 16;
+/// Positions that are classified at once, padding counted: few rows of a long text, many of a short one.
+const POSITIONS: usize = 4096;
 
-/// The logit of a classifier with one label, over prompt, thought and answer as text: it may have
-/// another vocabulary than the policy.
+/// A classifier with one label, whose logit is a reward.
 #[derive(Debug)]
-pub(super) struct ModelReward {
-    classifier: SequenceClassifier,
+pub struct RewardModel {
+    classifier: Arc<SequenceClassifier>,
+    /// Whether it reads the ids that the model wrote, for want of words.
+    by_ids: bool,
 }
 
-impl ModelReward {
+impl RewardModel {
     /// Opens the classifier in a folder.
     ///
     /// # Errors
-    /// A folder without one, one without a tokenizer, or one of several labels.
-    pub(super) fn open(path: &Path, device: &Device) -> Result<Self, Error> {
+    /// A folder without one, or one of several labels.
+    pub fn open(path: &Path, device: &Device) -> Result<Self, Error> {
         let classifier = SequenceClassifier::open(path, device, DType::F32)?;
         if classifier.num_labels() != 1 {
             let (labels, path) = (classifier.num_labels(), path.display());
@@ -37,20 +39,96 @@ impl ModelReward {
                 ),
             });
         }
-        classifier.require_tokenizer()?;
-        Ok(Self { classifier })
+        Ok(Self { classifier: Arc::new(classifier), by_ids: false })
+    }
+
+    /// The classifier.
+    #[must_use]
+    pub fn classifier(&self) -> &Arc<SequenceClassifier> {
+        &self.classifier
+    }
+
+    /// The same, to read what a model writes as text: in words where that has a tokenizer, else in the
+    /// model's own ids.
+    ///
+    /// # Errors
+    /// No tokenizer for the words, or another vocabulary.
+    pub fn reads(
+        mut self,
+        tokenizer: Option<&Tokenizer>,
+        vocab_size: usize,
+    ) -> Result<Self, Error> {
+        self.by_ids = tokenizer.is_none();
+        match self.by_ids {
+            true => self.require_vocabulary(None, vocab_size)?,
+            false => drop(self.classifier.require_tokenizer()?),
+        }
+        Ok(self)
+    }
+
+    /// Checks that ids mean the same to a model, as mixtures of them need it.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn require_vocabulary(
+        &self,
+        tokenizer: Option<&Tokenizer>,
+        vocab_size: usize,
+    ) -> Result<(), Error> {
+        let refuse = |what: String| {
+            Err(Error::Config {
+                report: format!(
+                    "`rl.reward_model` {what}; expected the vocabulary of the model in training: it \
+                     is to read what that feeds itself"
+                ),
+            })
+        };
+        let found = self.classifier.config().vocab_size;
+        if found != vocab_size {
+            return refuse(format!("has a vocabulary of {found} ids in place of {vocab_size}"));
+        }
+        let both = tokenizer.zip(self.classifier.tokenizer());
+        match both.and_then(|(own, other)| own.differs_from(other)) {
+            Some(token) => refuse(format!("has another id for the token {token:?}, or none")),
+            None => Ok(()),
+        }
     }
 
     /// Ids of a text, the last ones where the model has no room for all.
     fn ids(&self, text: &str) -> Result<Vec<u32>, Error> {
         let tokenizer = self.classifier.require_tokenizer()?;
-        let ids = tokenizer.encode(text, true)?;
+        Ok(self.fitted(tokenizer.encode(text, true)?))
+    }
+
+    fn fitted(&self, ids: Vec<u32>) -> Vec<u32> {
         let room = self.classifier.config().max_positions;
         let ids = ids[ids.len().saturating_sub(room)..].to_vec();
         // An empty text is a text too.
-        Ok(if ids.is_empty() { vec![0] } else { ids })
+        if ids.is_empty() { vec![0] } else { ids }
+    }
+
+    /// A row for each reading of the thought; one without it where it is not read.
+    fn rows(&self, own: &Completion, texts: &Texts) -> Result<Vec<Vec<u32>>, Error> {
+        let count = texts.thoughts.len().max(1);
+        (0..count)
+            .map(|reading| match (self.by_ids, texts.thoughts.get(reading)) {
+                (true, thought) => {
+                    let thought = thought.map_or(&[][..], |_| &own.thoughts[reading]);
+                    Ok(self.fitted([&texts.prompt_ids, thought, &own.answer].concat()))
+                }
+                (false, thought) => {
+                    let thought = thought.map_or("", String::as_str);
+                    self.ids(&format!("{}{thought}{}", texts.prompt, texts.answer))
+                }
+            })
+            .collect()
     }
 }
+
+/// The logit of the classifier over prompt, thought and answer as text: it may have another vocabulary
+/// than the policy, unless that has no words.
+#[derive(Debug)]
+pub(super) struct ModelReward(pub(super) RewardModel);
 
 impl Reward for ModelReward {
     fn name(&self) -> &str {
@@ -62,22 +140,18 @@ impl Reward for ModelReward {
     }
 
     /// The mean over the readings of a thought.
-    fn score(&mut self, _: &[&Completion], texts: &[Texts]) -> Result<Vec<f64>, Error> {
-        let mut rows = Vec::new();
-        for text in texts {
-            for thought in &text.thoughts {
-                rows.push(self.ids(&format!("{}{thought}{}", text.prompt, text.answer))?);
-            }
-        }
-        let mut scores = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(BATCH) {
-            scores.extend(host_values(self.classifier.logits(rows)));
+    fn score(&mut self, completions: &[&Completion], texts: &[Texts]) -> Result<Vec<f64>, Error> {
+        let of = |(own, texts): (&&Completion, &Texts)| self.0.rows(own, texts);
+        let rows = completions.iter().zip(texts).map(of).collect::<Result<Vec<_>, _>>()?;
+        let counts: Vec<usize> = rows.iter().map(Vec::len).collect();
+        let mut scores = Vec::new();
+        let rows = rows.concat();
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(1);
+        for rows in rows.chunks((POSITIONS / longest.max(1)).max(1)) {
+            scores.extend(host_values(self.0.classifier.logits(rows).detach()));
         }
         let mut scores = scores.into_iter();
-        let mean = |text: &Texts| {
-            let count = text.thoughts.len();
-            scores.by_ref().take(count).sum::<f64>() / count.max(1) as f64
-        };
-        Ok(texts.iter().map(mean).collect())
+        let mean = |count: usize| scores.by_ref().take(count).sum::<f64>() / count.max(1) as f64;
+        Ok(counts.into_iter().map(mean).collect())
     }
 }

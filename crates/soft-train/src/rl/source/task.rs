@@ -34,6 +34,7 @@ impl Source for TaskSource {
         let answer = Manner::new(SoftPipeline::new(PipelineConfig::default())?, Mode::Hard);
         let lot = |group: crate::evaluate::Group| Lot {
             problems: group.places.iter().map(|&place| problems[place]).collect(),
+            places: group.places.clone(),
             prompts: group.places.iter().map(|&place| own[place].prompt.clone()).collect(),
             mode,
             options: GenerateOptions {
@@ -60,6 +61,7 @@ impl Source for TaskSource {
         let problem = &self.task.train[completion.problem];
         Texts {
             prompt: self.task.tokens.text(&problem.prompt),
+            prompt_ids: problem.prompt.clone(),
             expected: Some(self.task.tokens.text(&problem.answer)),
             thoughts: completion.thoughts.iter().map(|ids| self.task.tokens.text(ids)).collect(),
             answer: self.task.tokens.text(&completion.answer),

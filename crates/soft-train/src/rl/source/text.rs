@@ -1,6 +1,6 @@
 //! Examples of text: their prompts, and the answers that they end with.
 
-use soft_model::{GenerateOptions, Generation, Span, Tokenizer};
+use soft_model::{GenerateOptions, Generation, Span, Tokenizer, Transformer, generate};
 
 use super::{Completion, Lot, Source, Texts};
 use crate::comparison::Extractor;
@@ -8,6 +8,9 @@ use crate::config::Config;
 use crate::decoding::Decoding;
 use crate::error::Error;
 use crate::example::Example;
+
+/// Held-out prompts that are answered at once.
+const ASKED: usize = 16;
 
 /// The prompts of training examples of text; a right answer is one that `eval.extract` finds and that
 /// is the example's own.
@@ -52,7 +55,7 @@ impl TextSource {
         };
         let prompts: Vec<Prompt> = examples.iter().map(prompt).collect();
         if prompts.iter().all(|prompt| prompt.expected.is_none()) {
-            let report = "no training example has an answer after a thought, and rewards compare \
+            let report = "no example has an answer after a thought, and rewards compare \
                           answers; expected data.format=\"reasoning\", or thoughts between tags";
             return Err(Error::Data { report: report.into() });
         }
@@ -62,12 +65,37 @@ impl TextSource {
         };
         Ok(Self { prompts, options: decoding.options, close, tokenizer, extractor })
     }
+
+    /// The share of the prompts with an answer that a model answers right, all of them as they are
+    /// decoded, without draws of a policy.
+    ///
+    /// # Errors
+    /// A prompt that the model cannot run.
+    pub fn accuracy(&self, model: &Transformer) -> Result<f64, Error> {
+        let asked: Vec<usize> = (0..self.prompts.len())
+            .filter(|&place| self.prompts[place].expected.is_some())
+            .collect();
+        let mut right = 0;
+        for problems in asked.chunks(ASKED) {
+            let prompts: Vec<Vec<u32>> =
+                problems.iter().map(|&place| self.prompts[place].ids.clone()).collect();
+            let mode = |_, _| self.options.thoughts.mode;
+            let made = generate(model, &prompts, &mode, &self.options, &mut |_, _, _| {})?;
+            for (&problem, row) in problems.iter().zip(&made) {
+                let thought = row.tally.first_thought + row.tally.thoughts;
+                let answer = &row.token_ids[thought.min(row.token_ids.len())..];
+                right += usize::from(self.is_right(problem, row, answer));
+            }
+        }
+        Ok(right as f64 / asked.len().max(1) as f64)
+    }
 }
 
 impl Source for TextSource {
     fn lots(&self, problems: &[usize]) -> Result<Vec<Lot>, Error> {
         Ok(vec![Lot {
             problems: problems.to_vec(),
+            places: (0..problems.len()).collect(),
             prompts: problems.iter().map(|&place| self.prompts[place].ids.clone()).collect(),
             mode: self.options.thoughts.mode,
             options: self.options.clone(),
@@ -86,6 +114,7 @@ impl Source for TextSource {
         let text = |ids: &[u32]| self.tokenizer.decode_visible(ids);
         Texts {
             prompt: text(&prompt.ids),
+            prompt_ids: prompt.ids.clone(),
             expected: prompt.expected.clone(),
             thoughts: completion.thoughts.iter().map(|ids| text(ids)).collect(),
             answer: text(&completion.answer),

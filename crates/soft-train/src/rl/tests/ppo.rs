@@ -17,6 +17,7 @@ impl Source for Game {
     fn lots(&self, problems: &[usize]) -> Result<Vec<Lot>, Error> {
         Ok(vec![Lot {
             problems: problems.to_vec(),
+            places: (0..problems.len()).collect(),
             prompts: vec![vec![0]; problems.len()],
             mode: Mode::Hard,
             options: GenerateOptions {
@@ -33,7 +34,13 @@ impl Source for Game {
     }
 
     fn texts(&self, _: &Completion) -> Texts {
-        Texts { prompt: String::new(), expected: None, thoughts: Vec::new(), answer: String::new() }
+        Texts {
+            prompt: String::new(),
+            prompt_ids: Vec::new(),
+            expected: None,
+            thoughts: Vec::new(),
+            answer: String::new(),
+        }
     }
 }
 
@@ -73,7 +80,7 @@ fn play(game: Game, best: &[u32], steps: usize) -> [f64; 3] {
     };
     let worth: Box<dyn Reward> = Box::new(Worth(game.worth, 7));
     let rewards = Mutex::new(vec![Weighted { reward: worth, weight: 1.0 }]);
-    let drawing = Drawing { source: Arc::new(game), rewards, rl, seed: 3 };
+    let drawing = Drawing { source: Arc::new(game), rewards, pathwise: None, rl, seed: 3 };
     let shape = Model { d_model: 16, n_layers: 1, n_heads: 2, ..Model::default() };
     let (device, dtype) = (Device::flex().autodiff(), DType::F64);
     let actor = Transformer::from_seed(&shape.new_shape(3, 8), 1, &device, dtype);
@@ -193,7 +200,7 @@ fn rows_that_were_cut_off_are_masked_where_that_is_asked_for() {
     for mask_truncated in [false, true] {
         let rl = Rl { mask_truncated, group: 64, ..Rl::default() };
         let source = Arc::new(Ending(Game { steps: 2, worth: |_, _| 0.0 }));
-        let drawing = Drawing { source, rewards: Mutex::default(), rl, seed: 3 };
+        let drawing = Drawing { source, rewards: Mutex::default(), pathwise: None, rl, seed: 3 };
         let drawn = drawing.draw(&model, None, &[0], 0, 0).expect("drawn").remove(0);
         let ended: Vec<bool> = drawn.completions.iter().map(|own| own.ended).collect();
         assert!(ended.contains(&true) && ended.contains(&false), "both kinds of rows");
