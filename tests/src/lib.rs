@@ -2,6 +2,7 @@
 
 mod allocator;
 pub mod bench;
+pub mod classifiers;
 pub mod estimators;
 pub mod fuzz;
 pub mod nudge;

@@ -1,7 +1,13 @@
 //! A byte-level tokenizer and chat templates in the idioms of published families.
 
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::DType;
 use serde_json::{Value, json};
-use soft_model::{ChatTemplate, Tokenizer};
+use soft_model::{ChatTemplate, Family, ModelConfig, Tokenizer, Transformer, save_safetensors};
+
+use crate::{device, tiny_config};
 
 /// Tokens beside the 256 bytes; the first is the last of a text.
 pub const SPECIAL: [&str; 11] = [
@@ -95,4 +101,26 @@ pub fn tokenizer(special: &[&str]) -> Tokenizer {
 /// If it does not compile.
 pub fn template(source: &str) -> ChatTemplate {
     ChatTemplate::new(source, [("bos_token", "<s>"), ("eos_token", "</s>")]).expect("it compiles")
+}
+
+/// A folder with a tiny model and the tokenizer with these special tokens.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn write_model(folder: &Path, special: &[&str]) {
+    let shape = ModelConfig {
+        vocab_size: 280,
+        max_positions: 128,
+        eos_ids: vec![256],
+        ..tiny_config(Family::Llama)
+    };
+    let model = Transformer::from_seed(&shape, 1, &device(), DType::F32);
+    fs::create_dir_all(folder).expect("a folder");
+    let write = |name: &str, json: Value| {
+        fs::write(folder.join(name), json.to_string()).expect("written");
+    };
+    write("config.json", model.config().to_hf());
+    write("tokenizer.json", tokenizer_json(special));
+    let weights = folder.join("model.safetensors");
+    save_safetensors(&weights, &model.named_tensors()).expect("written");
 }

@@ -1,38 +1,20 @@
 //! Trainings whose reward is a sequence classifier: read as text, or differentiated.
 
-use std::path::Path;
-
-use burn::tensor::DType;
-use serde_json::{Value, json};
-use soft_model::{NamedTensor, Transformer, save_safetensors};
-use soft_tests::device;
+use serde_json::Value;
+use soft_tests::classifiers::write_classifier;
 use soft_tests::runs::{Runs, assert_same_outcome, metrics, mnns};
 use soft_train::config::Model;
 use soft_train::run::Resume;
 
-/// Writes a classifier with one label over so many tokens; its setting.
-fn write_classifier(folder: &Path, vocab: usize, positions: usize) -> String {
+/// A classifier over so many tokens, as a setting.
+fn written(runs: &Runs, name: &str, vocab: usize, positions: usize) -> String {
     let model = Model { d_model: 24, n_layers: 1, n_heads: 2, ..Model::default() };
-    let shape = model.new_shape(vocab, positions);
-    let model = Transformer::from_seed(&shape, 11, &device(), DType::F32);
-    let mut tensors = model.named_tensors();
-    tensors.retain(|tensor| tensor.name != "lm_head.weight");
-    let values = (0..24_u8).map(|i| (f32::from(i) * 1.3).sin()).collect();
-    tensors.push(NamedTensor { name: "score.weight".into(), shape: vec![1, 24], values });
-    let mut config = shape.to_hf();
-    let class = config["architectures"][0].as_str().expect("a class").to_owned();
-    let class = class.replace("ForCausalLM", "").replace("LMHeadModel", "");
-    config["architectures"] = json!([format!("{class}ForSequenceClassification")]);
-    config["num_labels"] = json!(1);
-    std::fs::create_dir_all(folder).expect("made");
-    std::fs::write(folder.join("config.json"), config.to_string()).expect("written");
-    save_safetensors(&folder.join("model.safetensors"), &tensors).expect("written");
-    format!("rl.reward_model={:?}", folder.display().to_string())
+    write_classifier(&runs.path(name), &model.new_shape(vocab, positions))
 }
 
 /// Over the tokens of the task that all runs here have.
 fn classifier(runs: &Runs, positions: usize) -> String {
-    write_classifier(&runs.path("classifier"), mnns(3, 5).tokens.len(), positions)
+    written(runs, "classifier", mnns(3, 5).tokens.len(), positions)
 }
 
 fn number(line: &Value, key: &str) -> f64 {
@@ -120,21 +102,18 @@ fn a_reward_model_reads_what_was_drawn_and_both_rewards_are_on_record() {
 fn a_reward_model_that_cannot_read_what_is_fed_is_refused_before_anything_is_trained() {
     let runs = Runs::temporary();
     let pathwise = ["rl.algorithm=pathwise", "rl.pathwise=1"];
-    let count = std::cell::Cell::new(0);
+    // Each try under the same name: nothing has taken it.
     let refused = |settings: &[&str], expected: &str| {
-        count.set(count.get() + 1);
-        let name = format!("refused-{}", count.get());
-        let error = runs.error(&name, settings, Resume::Never);
+        let error = runs.error("refused", settings, Resume::Never);
         assert_eq!(error.exit_code(), 2, "{error}");
         assert!(error.to_string().contains(expected), "{error}");
-        let metrics = std::fs::read(runs.path(&name).join("metrics.jsonl"));
-        assert!(metrics.unwrap_or_default().is_empty(), "{expected}");
+        assert!(!runs.path("refused").exists(), "{expected}");
     };
-    let other = write_classifier(&runs.path("other"), 9, 16);
+    let other = written(&runs, "other", 9, 16);
     refused(&[&pathwise[..], &[&other]].concat(), "a vocabulary of 9 ids in place of");
     let drawn = ["rl.algorithm=grpo", r#"rl.rewards=["model 1"]"#, &other];
     refused(&drawn, "a vocabulary of 9 ids in place of");
-    let short = write_classifier(&runs.path("short"), mnns(3, 5).tokens.len(), 4);
+    let short = written(&runs, "short", mnns(3, 5).tokens.len(), 4);
     refused(&[&pathwise[..], &[&short]].concat(), "which has 4 positions, and is to read");
     refused(&pathwise, "`rl.reward_model` is not set and `rl.pathwise` is 1");
     let model = classifier(&runs, 16);

@@ -172,6 +172,7 @@ fn a_reward_model_that_is_none_is_refused_before_anything_is_trained() {
     let settings = ["rl.algorithm=grpo", r#"rl.rewards=["model 1"]"#, "rl.reward_model=nowhere"];
     let error = runs.try_train("none", &owned(&settings), Resume::Never).expect_err("refused");
     assert!(error.to_string().contains("nowhere"), "{error}");
+    assert!(!runs.path("none").exists(), "its name is free");
 }
 
 /// A reference of its own is that model, and one of another vocabulary is refused.

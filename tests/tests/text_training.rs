@@ -1,20 +1,14 @@
 //! Text as training data, with a whole model: its own tokenizer and template, and a run.
 
 use std::fs;
-use std::path::Path;
 
-use burn::tensor::DType;
 use serde_json::{Value, json};
-use soft_model::{Family, ModelConfig, ModelFiles, Transformer, save_safetensors};
+use soft_model::ModelFiles;
 use soft_tests::runs::Runs;
-use soft_tests::text::{SPECIAL, tokenizer_json};
-use soft_tests::{device, tiny_config};
+use soft_tests::text::{SPECIAL, write_model};
 use soft_train::config::Config;
 use soft_train::data::Reader;
 use soft_train::run::{Resume, text_encoder};
-
-/// The end of a text.
-const EOS: u32 = 256;
 
 /// The tokens of a prompt are those of transformers; what follows them is trained.
 #[test]
@@ -52,25 +46,6 @@ fn t35_golden_prompts_of_smollm2_open_its_examples() {
         assert_eq!(example.input_ids.last(), Some(&2));
     }
     assert!(chats > 2);
-}
-
-/// A folder with a tiny model and a tokenizer.
-fn write_model(folder: &Path, special: &[&str]) {
-    let shape = ModelConfig {
-        vocab_size: 280,
-        max_positions: 128,
-        eos_ids: vec![EOS],
-        ..tiny_config(Family::Llama)
-    };
-    let model = Transformer::from_seed(&shape, 1, &device(), DType::F32);
-    fs::create_dir_all(folder).expect("a folder");
-    let write = |name: &str, json: Value| {
-        fs::write(folder.join(name), json.to_string()).expect("written");
-    };
-    write("config.json", model.config().to_hf());
-    write("tokenizer.json", tokenizer_json(special));
-    let weights = folder.join("model.safetensors");
-    save_safetensors(&weights, &model.named_tensors()).expect("written");
 }
 
 #[test]

@@ -234,6 +234,37 @@ mod tests {
     const STRAIGHT: Estimator = Estimator::StraightThrough { temperature: 0.7 };
     const RAO: Estimator = Estimator::RaoBlackwell { temperature: 0.7, samples: 3 };
 
+    /// Rows that are flagged are one-hot, the first of equal weights, with the gradient of the weights;
+    /// the others are as they were.
+    #[test]
+    fn the_heaviest_token_is_fed_where_it_is_asked_for() {
+        let values = [0.2, 0.5, 0.3, 0.4, 0.4, 0.2, 0.1, 0.2, 0.7];
+        let device = Device::flex().autodiff();
+        let ids = crate::int_tensor(&[5, 6, 7, 5, 6, 7, 5, 6, 7], [3, 3], &device);
+        let slope = float_tensor((1..=9).map(f64::from).collect(), [3, 3], &device, DType::F64);
+        for sparse in [false, true] {
+            let p = float_tensor(values.to_vec(), [3, 3], &device, DType::F64).require_grad();
+            let fed = match sparse {
+                false => Distribution::Dense(p.clone()),
+                true => Distribution::Sparse { ids: ids.clone(), weights: p.clone() },
+            };
+            let found = weights(feed_heaviest(fed, &[true, true, false]));
+            let expected = [0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.1, 0.2, 0.7];
+            assert_eq!(host_values(found.clone().detach()), expected, "{sparse}");
+            let mut gradients = (found * slope.clone()).sum().backward();
+            let gradient = p.grad_remove(&mut gradients).expect("it is asked for");
+            assert_eq!(host_values(gradient), (1..=9).map(f64::from).collect::<Vec<_>>());
+        }
+        let untouched = Distribution::Dense(probs(&P, 2, false));
+        assert_eq!(host_values(weights(feed_heaviest(untouched, &[false; 2]))), P.repeat(2));
+    }
+
+    #[test]
+    #[should_panic = "one flag a row"]
+    fn flags_that_are_not_one_a_row_are_refused() {
+        feed_heaviest(Distribution::Dense(probs(&P, 2, false)), &[true]);
+    }
+
     #[test]
     fn one_token_is_fed_to_the_bit_and_it_is_a_draw_from_p() {
         let rows = 4000;

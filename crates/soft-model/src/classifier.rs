@@ -56,17 +56,30 @@ pub struct SequenceClassifier {
     tokenizer_note: Option<String>,
 }
 
-impl SequenceClassifier {
+/// Everything that the folder of a classifier holds, opened and checked against each other; no weight is
+/// read yet.
+#[derive(Debug)]
+pub struct ClassifierFiles {
+    /// The shape of the decoder. `tied_embeddings` is set: there is no output head.
+    pub config: ModelConfig,
+    /// Number of logits of a row.
+    pub num_labels: usize,
+    /// The tokenizer, where there is one that is supported.
+    pub tokenizer: Option<Tokenizer>,
+    weights: Weights,
+    tokenizer_note: Option<String>,
+}
+
+impl ClassifierFiles {
     /// Opens a Hugging Face folder of safetensors; a path `ORG/NAME` where there is nothing means
-    /// that model in the local Hugging Face cache, as in [`crate::ModelFiles::open`]. The weights
-    /// are of precision `dtype`, the score of at least f32.
+    /// that model in the local Hugging Face cache, as in [`crate::ModelFiles::open`].
     ///
     /// # Errors
     /// A file in the place of a folder, a language model or another architecture, missing,
     /// unexpected and mis-shaped tensors, listed together, a score whose rows are not as many as
     /// `num_labels` or `id2label` of `config.json` says (two where it says nothing), and what else
     /// is missing, broken or not supported in the folder.
-    pub fn open(path: &Path, device: &Device, dtype: DType) -> Result<Self, Error> {
+    pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = &*hub_cache::locate(path)?;
         let metadata = fs::metadata(folder).map_err(|source| Error::io(folder, source))?;
         if !metadata.is_dir() {
@@ -82,10 +95,22 @@ impl SequenceClassifier {
         // There is no output head, whatever the language model had that it comes from.
         config.tied_embeddings = true;
         let weights = Weights::open_folder(folder, &config)?;
-        let labels = check_tensors(&weights, &config, Labels::read(&json, path)?, path)?;
+        let num_labels = check_tensors(&weights, &config, Labels::read(&json, path)?, path)?;
         let tokenizer = Tokenizer::open_folder(folder)?;
         check_tokenizer(folder, tokenizer.as_ref(), config.vocab_size)?;
+        let tokenizer_note = tokenizer.is_none().then(|| no_tokenizer(folder));
+        Ok(Self { config, num_labels, tokenizer, weights, tokenizer_note })
+    }
+}
 
+impl SequenceClassifier {
+    /// Reads the weights of a folder in precision `dtype`, the score in at least f32.
+    ///
+    /// # Errors
+    /// Those of [`ClassifierFiles::open`].
+    pub fn open(path: &Path, device: &Device, dtype: DType) -> Result<Self, Error> {
+        let ClassifierFiles { config, num_labels: labels, tokenizer, weights, tokenizer_note } =
+            ClassifierFiles::open(path)?;
         let read = |name: &str, shape: [usize; 2]| -> Result<Tensor<2>, Error> {
             let values = weights.f32_values(name)?.into_iter().map(f64::from).collect();
             Ok(at_least_f32(float_tensor(values, shape, device, dtype)))
@@ -95,7 +120,7 @@ impl SequenceClassifier {
             score: read(SCORE, [labels, config.d_model])?.transpose(),
             bias,
             backbone: Transformer::from_checked_weights(&config, &weights, device, dtype)?.freeze(),
-            tokenizer_note: tokenizer.is_none().then(|| no_tokenizer(folder)),
+            tokenizer_note,
             tokenizer,
         })
     }

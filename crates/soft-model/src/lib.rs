@@ -59,7 +59,7 @@ pub use active::{Active, Cells};
 pub use adapter::{Difference, LowRankSpec, PeftAdapter, TARGETS, Targets, probe_ids};
 pub use beam::{BeamKind, BeamOptions, Beams, beam_search};
 pub use chat_template::{ChatTemplate, Message};
-pub use classifier::SequenceClassifier;
+pub use classifier::{ClassifierFiles, SequenceClassifier};
 pub use config::{Activation, Family, ModelConfig, Positions, RopeScaling};
 pub use deferred::zero_leaf;
 pub use drawn::{Drawn, DrawnStep, Scores, Use};

@@ -23,7 +23,9 @@ pub use check::{Check, Verdict};
 pub use device::is_out_of_memory;
 pub(crate) use workload::Workload;
 
-use crate::config::{Config, Precision, RolloutKind};
+use soft_model::ModelConfig;
+
+use crate::config::{Config, HeldOutMetric, Precision, RolloutKind};
 use crate::error::Error;
 use crate::results::thousands;
 use crate::rollout::Sequential;
@@ -168,7 +170,8 @@ pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate,
         part("examples", workload.example_bytes() as f64),
         part("tokenizer", tokenizer),
     ];
-    held.extend(rewarded::held(config, all));
+    let judge = rewarded::reward_model(config);
+    held.extend(rewarded::held(config, judge.as_ref(), all));
     let passes = Passes {
         shape,
         parameters: &parameters,
@@ -176,7 +179,7 @@ pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate,
         prefix: config.prefix.tokens + config.prompt.tokens,
         number: if config.train.precision == Precision::Bf16 { 2.0 } else { 4.0 },
     };
-    let mut phases = steps(config, workload, &passes)?;
+    let mut phases = steps(config, judge.as_ref(), workload, &passes)?;
     phases.extend(evaluation(config, workload, &passes));
     // Every tensor is copied to be written, the largest once more on its way.
     let largest = 4.0 * parameters.largest as f64;
@@ -189,7 +192,12 @@ pub(crate) fn estimate(config: &Config, workload: &Workload) -> Result<Estimate,
 }
 
 /// A step of the arm and the micro-batch that need most, and the drawing before it where there is one.
-fn steps(config: &Config, workload: &Workload, passes: &Passes<'_>) -> Result<Vec<Phase>, Error> {
+fn steps(
+    config: &Config,
+    judge: Option<&ModelConfig>,
+    workload: &Workload,
+    passes: &Passes<'_>,
+) -> Result<Vec<Phase>, Error> {
     let mut most = vec![phase(STEP, [])];
     let mut see = |found: Phase| match most.iter_mut().find(|own| own.name == found.name) {
         Some(own) if own.bytes() < found.bytes() => *own = found,
@@ -201,7 +209,7 @@ fn steps(config: &Config, workload: &Workload, passes: &Passes<'_>) -> Result<Ve
             let own = match way {
                 Way::Rollout(kind) => rollout(config, passes, kind, sizes),
                 Way::Draws => {
-                    let drawing = rewarded::drawing(config, passes, sizes);
+                    let drawing = rewarded::drawing(config, judge, passes, sizes);
                     let kept = drawing.iter().map(|part| part.1).sum();
                     see(phase(DRAWING, drawing));
                     let mut parts = rewarded::update(config, passes, sizes);
@@ -212,7 +220,8 @@ fn steps(config: &Config, workload: &Workload, passes: &Passes<'_>) -> Result<Ve
                 Way::Reward => {
                     let kind = RolloutKind::Sequential;
                     let mut parts = rollout(config, passes, kind, sizes);
-                    parts.push(("reading of the reward model", rewarded::reading(passes, sizes)));
+                    let reading = rewarded::reading(judge, sizes, true);
+                    parts.push(("reading of the reward model", reading));
                     parts
                 }
             };
@@ -306,7 +315,11 @@ fn evaluation(config: &Config, workload: &Workload, passes: &Passes<'_>) -> Opti
         };
         valid.chunks(EVALUATED).map(of).fold(0.0, f64::max)
     };
-    let rows = config.eval.samples;
+    let answered = config.rl.is_on() || config.eval.metric == HeldOutMetric::Accuracy;
+    let rows = match !workload.asks && answered {
+        true => config.eval.samples.max(workload.valid.len().min(limit).min(EVALUATED)),
+        false => config.eval.samples,
+    };
     let slots = workload.longest() + config.generate.max_new;
     let samples = passes.cache(rows, slots) + passes.rows(rows, 3.0);
     let most = bytes.max(samples);

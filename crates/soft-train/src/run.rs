@@ -240,6 +240,7 @@ fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
     forgetting::PlainText::open(&resolved.config)?;
     let problem = Problem::open(&resolved.config)?;
     model::check_active(&resolved.config, &problem)?;
+    rewarded::check(&resolved.config, &problem)?;
     Ok(problem)
 }
 

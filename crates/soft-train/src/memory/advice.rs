@@ -67,7 +67,7 @@ fn candidates(config: &Config, workload: &Workload) -> Vec<(String, Config)> {
     if train.loss_chunk == 0 || train.loss_chunk > 64 {
         push("train.loss_chunk=64".into(), &|changed| changed.train.loss_chunk = 64);
     }
-    if kinds.contains(&RolloutKind::Sequential) {
+    if kinds.contains(&RolloutKind::Sequential) || (config.rl.is_on() && config.rl.pathwise > 0.0) {
         let segment = match config.rollout.segment {
             0 => 8,
             length => (length / 2).max(1),

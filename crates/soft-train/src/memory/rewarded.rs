@@ -1,13 +1,13 @@
 //! What a step on rewards takes: its draws, the models beside, and the passes over both.
 
-use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use soft_model::{ClassifierFiles, ModelConfig, ModelFiles};
 
+use super::parameters::{Parameters, base};
 use super::passes::Passes;
 use super::workload::Sizes;
-use super::{EVALUATED, Part, part};
+use super::{Part, part};
 use crate::config::{Config, RewardKind, RlPolicy};
 
 /// Tensors as wide as the vocabulary that an update keeps of each draw: logits, what a density makes of
@@ -17,9 +17,11 @@ const DRAWN_COPIES: f64 = 7.0;
 const REFERENCE_COPIES: f64 = 4.0;
 /// Tensors as wide as the vocabulary at a step of the drawing, on the device and on the host.
 const DRAWING_COPIES: f64 = 8.0;
+/// Positions that a reward model reads at once.
+const READ_AT_ONCE: usize = 4096;
 
 /// Models that are held beside the one in training, with the head of PPO left out.
-pub(super) fn held(config: &Config, weights: f64) -> Vec<Part> {
+pub(super) fn held(config: &Config, judge: Option<&ModelConfig>, weights: f64) -> Vec<Part> {
     let rl = &config.rl;
     if !rl.is_on() {
         return Vec::new();
@@ -27,30 +29,26 @@ pub(super) fn held(config: &Config, weights: f64) -> Vec<Part> {
     let reference = match (rl.beta > 0.0, rl.reference.is_empty(), config.trains_branches_alone()) {
         (false, ..) | (true, true, true) => 0.0,
         (true, true, false) => weights,
-        (true, false, _) => weight_bytes(Path::new(&rl.reference)),
+        (true, false, _) => {
+            let files = ModelFiles::open(Path::new(&rl.reference)).ok();
+            files.map_or(0.0, |files| weights_of(&files.config))
+        }
     };
-    let judge = match rl.rewards(RewardKind::Model) || rl.pathwise > 0.0 {
-        true => weight_bytes(Path::new(&rl.reward_model)),
-        false => 0.0,
-    };
+    let judge = judge.map_or(0.0, weights_of);
     vec![part("weights of the reference", reference), part("weights of the reward model", judge)]
 }
 
-/// Bytes of the weights in a folder or file, in f32; 0 where they cannot be looked at, which is found
-/// elsewhere.
-fn weight_bytes(path: &Path) -> f64 {
-    if path.is_file() {
-        return fs::metadata(path).map_or(0.0, |file| file.len() as f64);
-    }
-    let Ok(files) = fs::read_dir(path) else { return 0.0 };
-    let files =
-        files.flatten().filter(|file| file.path().extension() == Some("safetensors".as_ref()));
-    let bytes: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    let json = fs::read_to_string(path.join("config.json")).unwrap_or_default();
-    let json: Value = serde_json::from_str(&json).unwrap_or_default();
-    let dtype = json["dtype"].as_str().or(json["torch_dtype"].as_str());
-    let widened = matches!(dtype, Some("bfloat16" | "float16"));
-    bytes as f64 * if widened { 2.0 } else { 1.0 }
+/// Bytes of the weights of a shape in f32.
+fn weights_of(shape: &ModelConfig) -> f64 {
+    4.0 * base(shape).iter().map(|(_, numbers)| *numbers as f64).sum::<f64>()
+}
+
+/// The shape of the reward model, where one is used and can be opened; that it cannot is found elsewhere.
+pub(super) fn reward_model(config: &Config) -> Option<ModelConfig> {
+    let rl = &config.rl;
+    let used = rl.pathwise > 0.0 || (rl.draws() && rl.rewards(RewardKind::Model));
+    let files = used.then(|| ClassifierFiles::open(Path::new(&rl.reward_model)).ok());
+    files.flatten().map(|files| files.config)
 }
 
 /// An update on what was drawn, without the gradients of the parameters.
@@ -71,6 +69,7 @@ pub(super) fn update(
 /// The drawing itself.
 pub(super) fn drawing(
     config: &Config,
+    judge: Option<&ModelConfig>,
     passes: &Passes<'_>,
     sizes: &Sizes,
 ) -> Vec<(&'static str, f64)> {
@@ -78,6 +77,7 @@ pub(super) fn drawing(
         ("keys, values and one block's work", passes.running(sizes)),
         ("logits and noise", passes.rows(sizes.rows, DRAWING_COPIES)),
         ("draws of the step", draws(config, passes, sizes)),
+        ("reading of the reward model", reading(judge, sizes, false)),
     ]
 }
 
@@ -101,8 +101,15 @@ fn draws(config: &Config, passes: &Passes<'_>, sizes: &Sizes) -> f64 {
     config.train.grad_accum as f64 * sizes.scored as f64 * (own + places)
 }
 
-/// The reading of the reward model that is differentiated: as dear as the rows of the model itself.
-pub(super) fn reading(passes: &Passes<'_>, sizes: &Sizes) -> f64 {
-    let reads = Sizes { rows: sizes.rows.min(EVALUATED), ..sizes.clone() };
-    passes.full_width(&reads, 1, 0)
+/// What a reward model takes to read rows of these sizes: with gradients, where it is differentiated.
+pub(super) fn reading(judge: Option<&ModelConfig>, sizes: &Sizes, with_gradients: bool) -> f64 {
+    let Some(shape) = judge else { return 0.0 };
+    let parameters = Parameters::default();
+    let passes = Passes { shape, parameters: &parameters, drops: false, prefix: 0, number: 4.0 };
+    if with_gradients {
+        return passes.full_width(sizes, 1, 0);
+    }
+    // As many rows at once as have so many positions.
+    let rows = (READ_AT_ONCE / sizes.columns.max(1)).clamp(1, sizes.rows.max(1));
+    passes.running(&Sizes { rows, starts: vec![0, sizes.columns], ..sizes.clone() })
 }

@@ -9,8 +9,9 @@ use crate::rl::Alarms;
 
 /// Figures that are compared, begin with end: key, what it is, and its healthy range where there is
 /// one.
-const FIGURES: [(&str, &str, &str); 11] = [
+const FIGURES: [(&str, &str, &str); 12] = [
     ("reward", "mean reward", ""),
+    ("reward/pathwise", "mean reward of what the model feeds itself", ""),
     ("reward_std", "its spread within a group", ""),
     ("frac_reward_zero_std", "groups whose rewards do not differ", "under 0.8"),
     ("entropy", "entropy of what is drawn from, nats", "over 0.01"),
@@ -51,7 +52,9 @@ pub(super) fn section(arms: &[ArmMetrics]) -> String {
 fn alarms(arm: &ArmMetrics) -> String {
     let mut alarms = Alarms::default();
     let mut html = String::new();
-    for record in &arm.records {
+    // They are about draws.
+    let drawn = arm.records.iter().filter(|record| record.get("ratio/min").is_some());
+    for record in drawn {
         let step = record.get("step").and_then(Value::as_u64).unwrap_or(0);
         for warning in alarms.after(&|key| record.get(key)?.as_f64()) {
             let text = format!("step {}: {warning}", thousands(step));

@@ -160,7 +160,8 @@ impl Unit<'_> {
         let text = fs::read_to_string(self.path(dir)).ok()?;
         let found: UnitResult = serde_json::from_str(&text).ok()?;
         let wanted = settings_crc32(&self.resolved(dir).ok()?.config, self.cell.kind);
-        (found.settings_crc32 == wanted).then_some(found)
+        let there = self.cell.kind != Kind::Judge || self.folder(dir).is_ok_and(|own| own.is_dir());
+        (found.settings_crc32 == wanted && there).then_some(found)
     }
 
     fn path(&self, dir: &Path) -> PathBuf {

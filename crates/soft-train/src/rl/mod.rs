@@ -20,12 +20,12 @@ pub use alarm::Alarms;
 pub use drawing::{Drawing, Experience};
 pub use loss::{Actors, Clip, PolicyLoss, Update, differentiate};
 pub use pathwise::{Pathwise, Rewarded};
-pub use reward::{Reward, RewardModel, Weighted, rewards};
+pub use reward::{Reward, RewardModel, Weighted, require_vocabulary, rewards};
 pub use source::{Completion, Lot, Source, TaskSource, TextSource, Texts};
 pub use value::ValueHead;
 
 pub(crate) use advantage::deviation;
-pub(crate) use pathwise::run_free;
+pub(crate) use pathwise::{read_of, run_free};
 
 #[cfg(all(test, feature = "flex"))]
 mod tests;

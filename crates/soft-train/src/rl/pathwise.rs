@@ -76,7 +76,7 @@ impl Pathwise {
         rows: f64,
     ) -> Rewarded {
         let read: Vec<Vec<usize>> =
-            batch.examples.iter().map(|example| self.read(example)).collect();
+            batch.examples.iter().map(|own| read_of(own, self.reads_thoughts)).collect();
         let free = batch.examples.iter().map(|example| run_free(example));
         let batch = &Batch::with_rows(free, batch.rows.clone());
         let context = &StepContext {
@@ -86,14 +86,16 @@ impl Pathwise {
             sweep: None,
             answers_in_tokens: self.answers_in_tokens,
             locate: false,
+            dropout: 0.0,
             ..context.clone()
         };
+        // A reward is of the whole model, as where it draws.
+        let model = &model.clone().without_branch_dropout();
         let reading = Reading {
             feed: Feed::new(batch, context),
             embedding: self.classifier.embedding().inner(),
             found: RefCell::default(),
         };
-        // Its matrices lie as those of the pass below, which rounds alike.
         let loss = loss_of(batch, context, &reading);
         let entropy = Sequential::forward(&model.valid(), &loss, context).entropy;
         let (places, mixtures): (Vec<_>, Vec<_>) = reading.found.take().into_iter().unzip();
@@ -157,20 +159,18 @@ impl Pathwise {
         let slope = mixtures.grad_remove(&mut gradients);
         (host_values(reward.detach())[0], slope.unwrap_or_else(|| mixtures.inner().zeros_like()))
     }
+}
 
-    /// How many positions of an example are read.
-    #[must_use]
-    pub fn length(&self, example: &Example) -> usize {
-        self.read(example).len()
-    }
-
-    /// The positions of an example that are read, in order.
-    fn read(&self, example: &Example) -> Vec<usize> {
-        let all = 0..example.len();
-        match answer_of(example).filter(|_| !self.reads_thoughts) {
-            Some(from) => all.filter(|&t| t < example.first_written() || t >= from).collect(),
-            None => all.collect(),
+/// The positions of an example that a reward reads, in order: all of them, or all but the thought before
+/// the answer, with what closes it.
+pub(crate) fn read_of(example: &Example, reads_thoughts: bool) -> Vec<usize> {
+    let all = 0..example.len();
+    match answer_of(example).filter(|_| !reads_thoughts) {
+        Some(from) => {
+            let thought = thought_of(example).min(from);
+            all.filter(|&t| t < thought || t >= from).collect()
         }
+        None => all.collect(),
     }
 }
 
@@ -180,14 +180,24 @@ fn answer_of(example: &Example) -> Option<usize> {
     example.answer_from.or(thought.map(|last| last + 1))
 }
 
-/// The same example without a truth: everything that the model writes itself is soft. What stands
-/// between a thought and its answer, and is not the model's, stays as it is.
+/// Where the last thought begins: with the last run of soft positions, or with what is written.
+fn thought_of(example: &Example) -> usize {
+    let Some(last) = example.soft.iter().rposition(|&soft| soft) else {
+        return example.first_written();
+    };
+    example.soft[..last].iter().rposition(|&soft| !soft).map_or(0, |before| before + 1)
+}
+
+/// The same example without a truth: thoughts and the answer, which the model writes itself, are soft, and
+/// nothing else is asked of it. What closes a thought stays as it is, and so do earlier turns.
 pub(crate) fn run_free(example: &Example) -> Example {
     let thinks = example.soft.contains(&true);
     let answer = answer_of(example).filter(|_| thinks).unwrap_or(example.first_written());
     let written = |t: usize| example.soft[t] || (t >= answer && example.weight[t] > 0.0);
+    let soft: Vec<bool> = (0..example.len()).map(written).collect();
     Example {
-        soft: (0..example.len()).map(written).collect(),
+        weight: soft.iter().map(|&soft| f32::from(u8::from(soft))).collect(),
+        soft,
         answer_from: Some(answer),
         ..example.clone()
     }
@@ -223,7 +233,8 @@ struct Reading<'a> {
 impl PlaceLoss for Reading<'_> {
     fn parts(&self, logits: Tensor<2>, places: &[Place]) -> LossParts {
         let (device, dtype) = (logits.device(), logits.dtype());
-        let entropy = entropy_nats(logits.clone(), 1.0).sum();
+        let temperature = self.feed.context.pipeline.config().temperature;
+        let entropy = entropy_nats(logits.clone(), temperature).sum();
         let fed = self.feed.distribution(logits, places);
         let read = fed.cast(self.embedding.dtype()).mix(self.embedding.clone());
         self.found.borrow_mut().push((places.to_vec(), read));

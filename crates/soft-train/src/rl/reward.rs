@@ -12,7 +12,7 @@ use crate::config::{RewardKind, Rl};
 use crate::error::Error;
 use command::CommandReward;
 use model::ModelReward;
-pub use model::RewardModel;
+pub use model::{RewardModel, require_vocabulary};
 
 /// Rewards of some completions.
 pub trait Reward: std::fmt::Debug + Send {

@@ -3,7 +3,7 @@
 mod task;
 mod text;
 
-use soft_model::{Drawn, GenerateOptions, Generation, Mode, Stop, Use};
+use soft_model::{Drawn, GenerateOptions, Generation, Mode, Span, Stop, Use};
 
 use crate::error::Error;
 
@@ -98,6 +98,11 @@ impl Completion {
             true => each_sample(drawn, row),
             false => vec![of(|used| *used == Use::Thought)],
         };
+        // Where nothing sets thoughts apart from an answer, all of it is one.
+        let (answer, thoughts) = match has_thoughts(&lot.options) {
+            true => (answer, thoughts),
+            false => (made.token_ids.clone(), vec![Vec::new()]),
+        };
         let tagged = uses.iter().any(|used| matches!(used, Use::Tag { thought: true, .. }));
         let is_marked =
             || !lot.close.is_empty() && answer.windows(lot.close.len()).any(|w| w == lot.close);
@@ -113,6 +118,11 @@ impl Completion {
             answer,
         }
     }
+}
+
+/// Whether a row has thoughts apart from an answer.
+fn has_thoughts(options: &GenerateOptions) -> bool {
+    options.thinking.as_ref().is_some_and(|thinking| thinking.span != Span::Everywhere)
 }
 
 /// The tokens that the thoughts of a row are means of: list k has the k-th of every thought.

@@ -32,7 +32,7 @@ use crate::metric::ScalarMetric;
 use crate::renderer::{NoLog, Relay, say};
 use crate::results::{ArmResult, Ending};
 use crate::rewards;
-use crate::rl::Alarms;
+use crate::rl::{Alarms, TextSource};
 use crate::rollout::{Parallel, Rollout, Sequential, Stages};
 use crate::run_dir::{BEFORE, EventFile, NONFINITE, RunDir};
 use crate::strategy::{Done, HeldOut, Job, Sample, SoftStrategy, Watch, early_end};
@@ -99,14 +99,7 @@ impl Training<'_> {
         let (learner, checkpoint, done, held_out) = if has_ended {
             (learner.valid(), checkpoint, before, Vec::new())
         } else {
-            let mut writer = CheckpointWriter::new(
-                self.dir.path(),
-                config,
-                self.problem,
-                self.arm,
-                Fingerprint { data_crc32, frozen_crc32 },
-                &self.options.faults,
-            )?;
+            let mut writer = self.writer(Some(Fingerprint { data_crc32, frozen_crc32 }))?;
             writer.require_space(&learner)?;
             let shape = learner.model.config().clone();
             let adamw = learner.fresh_optimizer();
@@ -128,6 +121,13 @@ impl Training<'_> {
             say(format_args!("{line}"));
         }
         Ok((self.results(&learner, checkpoint.unwrap_or_default(), &done, held_out)?, ending))
+    }
+
+    /// What writes checkpoints; without a fingerprint it is only asked what is in them.
+    fn writer(&self, fingerprint: Option<Fingerprint>) -> Result<CheckpointWriter, Error> {
+        let fingerprint = fingerprint.unwrap_or(Fingerprint { data_crc32: 0, frozen_crc32: None });
+        let (dir, faults) = (self.dir.path(), &self.options.faults);
+        CheckpointWriter::new(dir, self.config, self.problem, self.arm, fingerprint, faults)
     }
 
     /// What a run goes on from, and as how fast a learner.
@@ -285,7 +285,7 @@ impl Training<'_> {
         });
         let after = before.steps as u64;
         let decoded = (writer.soft_configs[0].as_str(), writer.tokenizer()?);
-        let answers = rewarded::held_out_answers(config, self.problem, decoded.clone(), shape)?;
+        let answers = self.held_out_answers(&writer, shape)?;
         let drawing =
             rewarded::drawing(config, self.problem, self.arm, decoded, shape, self.device)?;
         Ok(Job {
@@ -317,6 +317,16 @@ impl Training<'_> {
             before_file: matches!(self.problem, Problem::Examples { .. })
                 .then(|| run_dir.join(BEFORE)),
         })
+    }
+
+    /// Held-out prompts of text, where they are to be answered at evaluations.
+    fn held_out_answers(
+        &self,
+        writer: &CheckpointWriter,
+        shape: &ModelConfig,
+    ) -> Result<Vec<TextSource>, Error> {
+        let (own, tokenizer) = (&writer.soft_configs, writer.tokenizer()?);
+        rewarded::held_out_answers(self.config, self.problem, own, tokenizer, &shape.eos_ids)
     }
 
     /// What ends the training before its last step.
@@ -394,7 +404,10 @@ impl Training<'_> {
         dashboard::tell(|| News::Doing(Activity::Evaluating));
         let Problem::Task(task) = self.problem else {
             let held_out = match held_out.is_empty() {
-                true => (self.evaluation(None)?)(learner, done.steps)?,
+                true => {
+                    let answers = self.held_out_answers(&self.writer(None)?, model.config())?;
+                    (self.evaluation(answers)?)(learner, done.steps)?
+                }
                 false => held_out,
             };
             for HeldOut { key, value, .. } in held_out {

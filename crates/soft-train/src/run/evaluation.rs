@@ -32,7 +32,7 @@ impl Training<'_> {
     ///
     /// # Errors
     /// Settings out of range, or a text that cannot be read.
-    pub(super) fn evaluation(&self, answers: Option<TextSource>) -> Result<Evaluate, Error> {
+    pub(super) fn evaluation(&self, answers: Vec<TextSource>) -> Result<Evaluate, Error> {
         let pipeline = SoftPipeline::new(self.config.soft.pipeline())?;
         let (seed, limit) = (self.config.run.seed, self.config.eval.limit);
         match self.problem {
@@ -76,7 +76,8 @@ impl Training<'_> {
                     seed,
                     ..StepContext::default()
                 };
-                Ok(Box::new(move |learner, _| {
+                let curriculum = self.config.curriculum.clone();
+                Ok(Box::new(move |learner, steps| {
                     let model = &learner.model;
                     let pipeline = learned::decoded(&context.pipeline, learner.filters.as_ref());
                     let context = StepContext { pipeline, ..context.clone() };
@@ -89,8 +90,12 @@ impl Training<'_> {
                         let key = "valid/answer_cross_entropy";
                         figures.extend(answer.map(|value| HeldOut { title, key, value }));
                     }
-                    if let Some(answers) = &answers {
-                        let (title, value) = (metric_name::ACCURACY, answers.accuracy(model)?);
+                    if !answers.is_empty() {
+                        let stage = curriculum.stage_at(steps.saturating_sub(1), answers.len());
+                        let learned =
+                            |own: &SoftPipeline| learned::decoded(own, learner.filters.as_ref());
+                        let value = answers[stage].accuracy(model, &learned)?;
+                        let title = metric_name::ACCURACY;
                         figures.push(HeldOut { title, key: ACCURACY_KEY, value });
                     }
                     if let Some(text) = &text {

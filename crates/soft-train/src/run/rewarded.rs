@@ -1,5 +1,6 @@
 //! What a run on rewards has beside a model: prompts, rewards, a reference, and a value head.
 
+use std::cmp::max;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -9,15 +10,17 @@ use serde::{Deserialize, Serialize};
 use soft_core::SoftPipeline;
 use soft_model::{ModelConfig, ModelFiles, Tokenizer, Transformer};
 
-use super::Problem;
+use super::base_model::Base;
 use super::evaluation::limited;
+use super::{Problem, model, trained_arms};
 use crate::config::{
     Arm, Config, HeldOutMetric, Loader, RewardKind, RlAlgorithm, RlAnswers, RlDiscretize, RlPolicy,
 };
 use crate::error::Error;
 use crate::learner::{Reference, SoftLearner, laid_out};
 use crate::rl::{
-    Drawing, Pathwise, RewardModel, Source, TaskSource, TextSource, ValueHead, rewards,
+    Drawing, Pathwise, RewardModel, Source, TaskSource, TextSource, ValueHead, read_of,
+    require_vocabulary, rewards,
 };
 use crate::rollout::Sequential;
 
@@ -60,12 +63,15 @@ pub(super) fn drawing(
                 // A model that was trained on tokens decodes the likeliest; here they are drawn.
                 decoded.soft.temperature = config.soft.temperature;
             }
-            let tokenizer = tokenizer.clone().ok_or_else(no_tokenizer)?;
-            Arc::new(TextSource::new(config, &decoded, train, tokenizer, &shape.eos_ids)?)
+            let tokenizer = tokenizer.ok_or_else(no_tokenizer)?;
+            let source = TextSource::new(config, &decoded, train, tokenizer, &shape.eos_ids)?;
+            if config.rl.draws() && config.rl.rewards(RewardKind::Answer) {
+                source.require_answers()?;
+            }
+            Arc::new(source)
         }
     };
-    let tokenizer = tokenizer.filter(|_| matches!(problem, Problem::Examples { .. }));
-    let (model, pathwise) = reward_model(config, problem, arm, tokenizer.as_ref(), shape, device)?;
+    let (model, pathwise) = reward_model(config, device)?;
     let rewards = Mutex::new(match config.rl.draws() {
         true => rewards(&config.rl, model)?,
         false => Vec::new(),
@@ -85,39 +91,90 @@ fn no_tokenizer() -> Error {
     Error::Data { report: "answers of text need the tokenizer of `model.path`".into() }
 }
 
-/// Held-out examples of text, to be answered without noise as a checkpoint would answer them; none where
-/// nothing asks for that.
+/// Held-out examples of text, to be answered as a checkpoint of each stage of the curriculum would
+/// answer them, in its likeliest tokens; none where nothing asks for that.
 ///
 /// # Errors
 /// Settings of generation that cannot be, no tokenizer, or no example with an answer.
 pub(super) fn held_out_answers(
     config: &Config,
     problem: &Problem,
-    (soft_config, tokenizer): (&str, Option<Tokenizer>),
-    shape: &ModelConfig,
-) -> Result<Option<TextSource>, Error> {
-    let Problem::Examples { valid, .. } = problem else { return Ok(None) };
+    soft_configs: &[String],
+    tokenizer: Option<Tokenizer>,
+    eos_ids: &[u32],
+) -> Result<Vec<TextSource>, Error> {
+    let Problem::Examples { valid, .. } = problem else { return Ok(Vec::new()) };
     let valid = limited(valid, config.eval.limit);
     let asked = config.eval.metric == HeldOutMetric::Accuracy;
     let has_answers = valid.iter().any(|example| example.answer_from.is_some());
     let rewarded = config.rl.is_on() && has_answers;
     if !asked && !rewarded {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let mut decoded = decoded(config, soft_config)?;
-    decoded.answer.temperature = 0.0;
+    if !has_answers {
+        let report = "`eval.metric` is \"accuracy\" and no held-out example has an answer after a \
+                      thought; expected \"cross_entropy\"";
+        return Err(Error::Data { report: report.into() });
+    }
     let tokenizer = tokenizer.ok_or_else(no_tokenizer)?;
-    TextSource::new(config, &decoded, valid, tokenizer, &shape.eos_ids).map(Some)
+    let of_stage = |soft_config: &String| {
+        let mut decoded = decoded(config, soft_config)?;
+        decoded.answer.temperature = 0.0;
+        TextSource::new(config, &decoded, valid, tokenizer.clone(), eos_ids)
+    };
+    soft_configs.iter().map(of_stage).collect()
 }
 
-/// The reward model, once for those that read text and once for the one that is differentiated; they
-/// share its weights.
+/// Checks what can be known of the reward model before anything is trained.
+///
+/// # Errors
+/// A folder without one, one that cannot read what it is to read, or one that is too short.
+pub(super) fn check(config: &Config, problem: &Problem) -> Result<(), Error> {
+    let rl = &config.rl;
+    if !rl.is_on() || rl.reward_model.is_empty() {
+        return Ok(());
+    }
+    let files = RewardModel::files(Path::new(&rl.reward_model))?;
+    let (vocab_size, tokenizer) = match Base::open(config)? {
+        None => (model::new_shape(config, problem).vocab_size, None),
+        Some(base) => (base.vocab_size, base.files.tokenizer),
+    };
+    let tokenizer = tokenizer.as_ref().filter(|_| matches!(problem, Problem::Examples { .. }));
+    let reads_ids = rl.draws() && rl.rewards(RewardKind::Model) && files.tokenizer.is_none();
+    if rl.pathwise > 0.0 || reads_ids {
+        require_vocabulary(&files, tokenizer, vocab_size)?;
+    }
+    if rl.pathwise == 0.0 {
+        return Ok(());
+    }
+    let room = files.config.max_positions;
+    let mut longest = 0;
+    for arm in trained_arms(config, problem) {
+        let examples = problem.stages(config, arm)?.into_iter().flatten();
+        longest =
+            examples.map(|own| read_of(&own, reads_thoughts(config)).len()).fold(longest, max);
+    }
+    if longest <= room {
+        return Ok(());
+    }
+    let path = &rl.reward_model;
+    Err(Error::Config {
+        report: format!(
+            "`rl.reward_model` is {path}, which has {room} positions, and is to read {longest} of the \
+             longest example; expected as many"
+        ),
+    })
+}
+
+/// Whether a reward is given thoughts.
+fn reads_thoughts(config: &Config) -> bool {
+    config.rl.discretize != RlDiscretize::Drop
+}
+
+/// The reward model, once for those that read what was drawn and once for the one that is
+/// differentiated; they share its weights.
 fn reward_model(
     config: &Config,
-    problem: &Problem,
-    arm: Arm,
-    tokenizer: Option<&Tokenizer>,
-    shape: &ModelConfig,
     device: &Device,
 ) -> Result<(Option<RewardModel>, Option<Pathwise>), Error> {
     let rl = &config.rl;
@@ -125,36 +182,14 @@ fn reward_model(
         return Ok((None, None));
     }
     let model = RewardModel::open(Path::new(&rl.reward_model), &device.clone().autodiff())?;
-    let classifier = model.classifier().clone();
-    let reads_thoughts = rl.discretize != RlDiscretize::Drop;
-    let pathwise = match rl.pathwise > 0.0 {
-        true => {
-            model.require_vocabulary(tokenizer, shape.vocab_size)?;
-            let (rollout, room) = (&config.rollout, classifier.config().max_positions);
-            let pathwise = Pathwise {
-                classifier,
-                rollout: Sequential { segment: rollout.segment, truncate: rollout.truncate },
-                answers_in_tokens: rl.pathwise_answers == RlAnswers::Token,
-                reads_thoughts,
-            };
-            let examples = problem.stages(config, arm)?.into_iter().flatten();
-            let longest = examples.map(|example| pathwise.length(&example)).max().unwrap_or(0);
-            if longest > room {
-                let path = &rl.reward_model;
-                return Err(Error::Config {
-                    report: format!(
-                        "`rl.reward_model` is {path}, which has {room} positions, and is to read \
-                         {longest} of the longest example; expected as many"
-                    ),
-                });
-            }
-            Some(pathwise)
-        }
-        false => None,
-    };
-    let reads = rl.draws() && rl.rewards(RewardKind::Model);
-    let model = reads.then(|| model.reads(tokenizer, shape.vocab_size)).transpose()?;
-    Ok((model, pathwise))
+    let rollout = &config.rollout;
+    let pathwise = (rl.pathwise > 0.0).then(|| Pathwise {
+        classifier: model.classifier().clone(),
+        rollout: Sequential { segment: rollout.segment, truncate: rollout.truncate },
+        answers_in_tokens: rl.pathwise_answers == RlAnswers::Token,
+        reads_thoughts: reads_thoughts(config),
+    });
+    Ok((Some(model), pathwise))
 }
 
 /// The learner with what the policy is compared with: the model that training began with, whose

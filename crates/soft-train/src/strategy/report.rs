@@ -112,7 +112,10 @@ impl Steps<'_> {
             for line in &rewarded.lines {
                 job.completions.as_mut().map_or(Ok(()), |record| record.append(line))?;
             }
-            for warning in job.alarms.after(&|key| line[key].as_f64()) {
+            let draws = job.drawing.as_ref().is_some_and(|drawing| drawing.rl.draws());
+            let alarms =
+                if draws { job.alarms.after(&|key| line[key].as_f64()) } else { Vec::new() };
+            for warning in alarms {
                 say(format_args!("{} step {}: {warning}", job.label.trim_end(), done.steps));
             }
         }

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::drawn::{self, Drawn};
 use super::{Done, StepFigures, Steps, add};
+use crate::config::Rl;
 use crate::error::Error;
 use crate::learner::{By, MicroBatch, SoftLearner, StepItem, metric_name, scale};
 use crate::renderer::say;
-use crate::rl::Drawing;
+use crate::rl::{Drawing, run_free};
 use crate::stopwatch::Stopwatch;
 
 /// What is told of a step on rewards alone.
@@ -39,7 +40,7 @@ impl Rewarded {
 #[derive(Debug, Default)]
 struct Beside {
     values: Vec<(&'static str, f64)>,
-    /// Positions of the examples, and the same once more; of a reward that is differentiated.
+    /// Positions of the examples, and those that the model writes; of a reward that is differentiated.
     counts: [u64; 2],
 }
 
@@ -109,7 +110,9 @@ impl Steps<'_> {
                 drawn::add(&mut sums, output.item);
             }
             drop(model);
-            let beside = self.beside(drawing, learner, step, &mut reduced);
+            let Some(beside) = self.beside(drawing, learner, step, &mut reduced) else {
+                return Ok(None);
+            };
             let (first, mut counts) = (update == 0, drawn.counts());
             if !drawing.rl.draws() {
                 counts = beside.counts;
@@ -163,55 +166,70 @@ impl Steps<'_> {
         Ok(Some(Drawn::new(drawn, drew, watch.stop().seconds)))
     }
 
-    /// What is trained on beside draws, where it has a weight: the truth of the same examples, and a
-    /// reward that is differentiated. Their gradients are added.
+    /// What is trained on beside draws, where it has a weight: a reward that is differentiated, and the
+    /// truth of the same examples. Their gradients are added. None where the run was asked to stop in
+    /// between and nothing was drawn or updated that would have to be undone.
     fn beside(
         &mut self,
         drawing: &Arc<Drawing>,
         learner: &Learner<SoftLearner>,
         step: usize,
         reduced: &mut GradientsAccumulator<SoftLearner>,
-    ) -> Beside {
+    ) -> Option<Beside> {
         let rl = &drawing.rl;
-        let model = learner.model();
-        let mut train = |micro_batches: Vec<MicroBatch>, weight: f64| {
-            let mut sums = StepItem::default();
-            for micro_batch in micro_batches {
-                let output = learner.train_step(micro_batch);
-                let mut grads: GradientsParams = output.grads;
-                scale(&model, &mut grads, weight);
-                reduced.accumulate(&model, grads);
-                add(&mut sums, output.item);
-            }
-            move |wanted: &str| {
-                sums.values.iter().find(|own| own.0 == wanted).map_or(0.0, |own| own.1)
-            }
-        };
         let mut found = Beside::default();
         if rl.pathwise > 0.0 {
             let micro_batches = self.job.feed.step(step);
             let examples = || micro_batches.iter().flat_map(|own| &own.batch.examples);
             let rows = examples().count() as f64;
-            let positions = examples().map(|example| example.len() as u64).sum();
-            found.counts = [positions, positions];
+            found.counts = [
+                examples().map(|example| example.len() as u64).sum(),
+                examples().map(|example| run_free(example).soft_len() as u64).sum(),
+            ];
             let by = By::Reward(drawing.clone(), rows);
             let read = |own: MicroBatch| MicroBatch { by: by.clone(), ..own };
-            let value = train(micro_batches.into_iter().map(read).collect(), rl.pathwise);
+            let micro_batches = micro_batches.into_iter().map(read).collect();
+            let value = self.add_loss(learner, micro_batches, rl, rl.pathwise, reduced)?;
             found.values.push((metric_name::PATHWISE, value(metric_name::PATHWISE)));
             if !rl.draws() {
-                for (name, own) in [
+                found.values.extend([
                     (metric_name::REWARD, value(metric_name::PATHWISE)),
                     (metric_name::LOSS, rl.pathwise * value(metric_name::LOSS)),
                     (metric_name::ENTROPY, value(metric_name::ENTROPY)),
-                ] {
-                    found.values.push((name, own));
-                }
+                ]);
             }
         }
         if rl.supervised > 0.0 {
-            let value = train(self.job.feed.step(step), rl.supervised);
+            let micro_batches = self.job.feed.step(step);
+            let value = self.add_loss(learner, micro_batches, rl, rl.supervised, reduced)?;
             found.values.push((metric_name::SUPERVISED, value(metric_name::LOSS)));
         }
-        found
+        Some(found)
+    }
+
+    /// Adds the gradients of micro-batches, times a weight; their figures by name. None as
+    /// [`Self::beside`].
+    fn add_loss(
+        &self,
+        learner: &Learner<SoftLearner>,
+        micro_batches: Vec<MicroBatch>,
+        rl: &Rl,
+        weight: f64,
+        reduced: &mut GradientsAccumulator<SoftLearner>,
+    ) -> Option<impl Fn(&str) -> f64 + use<>> {
+        let model = learner.model();
+        let mut sums = StepItem::default();
+        for micro_batch in micro_batches {
+            if !rl.draws() && self.should_stop() {
+                return None;
+            }
+            let output = learner.train_step(micro_batch);
+            let mut grads: GradientsParams = output.grads;
+            scale(&model, &mut grads, weight);
+            reduced.accumulate(&model, grads);
+            add(&mut sums, output.item);
+        }
+        let named = move |wanted: &str| sums.values.iter().find(|own| own.0 == wanted).copied();
+        Some(move |wanted: &str| named(wanted).map_or(0.0, |own| own.1))
     }
 }

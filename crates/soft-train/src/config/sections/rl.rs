@@ -85,7 +85,7 @@ pub struct Rl {
     /// Weight of the training loss on the same examples, whose gradient goes through the thoughts themselves as `rollout` says; 0 leaves it out.
     #[schemars(range(min = 0.0))]
     pub supervised: f64,
-    /// Weight of the gradient of `rl.reward_model` itself, of the same vocabulary: the model runs free from each prompt, as long as its example is, and the reward is differentiated through the answers and thoughts that it feeds itself; 0 leaves it out.
+    /// Weight of the gradient of `rl.reward_model` itself, of the same vocabulary: the model runs free from each prompt, as long as its example is, and the reward is differentiated through the answers and thoughts that it feeds itself, both as `soft` says; 0 leaves it out.
     #[schemars(range(min = 0.0))]
     pub pathwise: f64,
     /// What that reward reads, and the model is fed, in the place of an answer.

@@ -16,7 +16,7 @@ fn what_rewards_have_no_use_for_is_refused_with_what_was_expected() {
         (format!("{mnns}rl.group = 1"), "compares the rows of a group; expected at least 2"),
         (format!("{mnns}soft.noise = \"gumbel\""), "`rl.policy` has its own"),
         (format!("{mnns}soft.temperature = 0"), "at 0 nothing is drawn"),
-        (format!("{mnns}soft.feed = \"inputs\""), "`rl.policy` says what is fed"),
+        (format!("{mnns}soft.feed = \"inputs\""), "the algorithm says what is fed"),
         (format!("{mnns}rl.rewards = []"), "expected one reward or more"),
         (format!("{mnns}rl.rewards = [\"answer\"]"), "and a weight, as in \"answer 1\""),
         (format!("{mnns}rl.rewards = [\"beauty 1\"]"), "expected one of answer, format, length"),
@@ -39,6 +39,35 @@ fn what_rewards_have_no_use_for_is_refused_with_what_was_expected() {
         let found = message(&text);
         assert!(found.contains(expected), "{text}\n{found}");
     }
+}
+
+#[test]
+fn what_a_reward_that_is_differentiated_has_no_use_for_is_refused() {
+    let on = "task.name = \"mnns\"\nrl.algorithm = \"pathwise\"\nrl.reward_model = \"there\"\n";
+    let with = format!("{on}rl.pathwise = 1\n");
+    let text = with.replace("mnns", "text");
+    let cases = [
+        (on.to_owned(), "`rl.pathwise` is 0"),
+        (format!("{with}rl.discretize = \"samples\""), "expected \"top\", which reads them"),
+        (format!("{with}soft.noise = \"dirichlet\""), "whose gradient does not pass it"),
+        (format!("{with}rl.rewards = []"), "`rl.rewards` is set"),
+        (format!("{with}rl.command = [\"true\"]"), "`rl.command` is set"),
+        (format!("{with}rl.loss = \"sequence\""), "`rl.loss` is set"),
+        (format!("{with}soft.temperature = 0"), "nothing has a slope"),
+        (format!("{with}soft.feed = \"hidden\""), "runs the model free from a prompt"),
+        (format!("{with}task.name2 = \"ids\""), "task.name"),
+        (format!("{text}data.soft = \"first\""), "would be fed as the example has it"),
+        (
+            "task.name = \"mnns\"\nrl.pathwise = 1\nrl.reward_model = \"there\"".to_owned(),
+            "`rl.algorithm` is \"off\", which trains on the truth alone",
+        ),
+    ];
+    for (text, expected) in cases {
+        let found = message(&text);
+        assert!(found.contains(expected), "{text}\n{found}");
+    }
+    // Noise and answers are none of its draws.
+    config(&format!("{with}soft.noise = \"gumbel\"\nsoft.norm_match = \"rms\""));
 }
 
 #[test]

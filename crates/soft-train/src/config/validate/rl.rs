@@ -12,7 +12,10 @@ use crate::task::TaskName;
 pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
     let rl = &config.rl;
     if !rl.is_on() {
-        return Vec::new();
+        return unused(config, place);
+    }
+    if !rl.draws() {
+        return without_draws(config, place);
     }
     let mut problems = with_the_rest(config, place);
     let mut say = |keys: &[&'static str], message: String| {
@@ -29,19 +32,9 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
         (RewardKind::Command, "rl.command", !rl.command.is_empty()),
         (RewardKind::Model, "rl.reward_model", !rl.reward_model.is_empty()),
     ] {
-        let used = rl.draws() && rl.rewards(kind);
+        let used = rl.rewards(kind);
         if kind == RewardKind::Model && rl.pathwise > 0.0 {
             // It is used by that.
-            if !is_set {
-                say(
-                    &[key, "rl.pathwise"],
-                    format!(
-                        "`{key}` is not set and `rl.pathwise` is {}, which differentiates it; \
-                         expected it to be set",
-                        rl.pathwise
-                    ),
-                );
-            }
             continue;
         }
         match (used, is_set) {
@@ -60,7 +53,7 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
             _ => {}
         }
     }
-    if rl.group < 2 && rl.draws() && rl.algorithm != RlAlgorithm::Ppo {
+    if rl.group < 2 && rl.algorithm != RlAlgorithm::Ppo {
         let algorithm = rl.algorithm;
         say(
             &["rl.group", "rl.algorithm"],
@@ -96,87 +89,139 @@ pub(super) fn contradictions(config: &Config, place: Place<'_>) -> Vec<Found> {
             ),
         );
     }
-    if !rl.draws() {
-        if rl.pathwise == 0.0 {
-            say(
-                &["rl.pathwise", "rl.algorithm"],
-                "`rl.pathwise` is 0 and `rl.algorithm` is \"pathwise\", which does nothing else; \
-                 expected more than 0"
-                    .into(),
+    problems.extend(no_reward_model(config, place));
+    problems
+}
+
+/// A reward model that is to be differentiated, and is not named.
+fn no_reward_model(config: &Config, place: Place<'_>) -> Option<Found> {
+    let rl = &config.rl;
+    (rl.pathwise > 0.0 && rl.reward_model.is_empty()).then(|| {
+        let message = format!(
+            "`rl.reward_model` is not set and `rl.pathwise` is {}, which differentiates it; expected it \
+             to be set",
+            rl.pathwise
+        );
+        found(place, &["rl.reward_model", "rl.pathwise"], message)
+    })
+}
+
+/// A reward without the algorithm that would look at it.
+fn unused(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let weight = config.rl.pathwise;
+    if weight == 0.0 {
+        return Vec::new();
+    }
+    let message = format!(
+        "`rl.pathwise` is {weight} and `rl.algorithm` is \"off\", which trains on the truth alone; \
+         expected \"pathwise\", or an algorithm that draws"
+    );
+    vec![found(place, &["rl.pathwise", "rl.algorithm"], message)]
+}
+
+/// What the algorithm "pathwise" has no use for.
+fn without_draws(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let (rl, none) = (&config.rl, Rl::default());
+    let mut problems: Vec<Found> = no_reward_model(config, place).into_iter().collect();
+    problems.extend(of_any_algorithm(config, place));
+    if rl.pathwise == 0.0 {
+        let message = "`rl.pathwise` is 0 and `rl.algorithm` is \"pathwise\", which does nothing else; \
+                       expected more than 0";
+        problems.push(found(place, &["rl.pathwise", "rl.algorithm"], message.into()));
+    }
+    for (key, is_set) in [
+        ("rl.rewards", rl.rewards != none.rewards),
+        ("rl.command", !rl.command.is_empty()),
+        ("rl.updates", rl.updates != none.updates),
+        ("rl.beta", rl.beta != none.beta),
+        ("rl.kl_stop", rl.kl_stop != none.kl_stop),
+        ("rl.entropy", rl.entropy != none.entropy),
+        ("rl.loss", rl.loss != none.loss),
+        ("rl.scale", rl.scale != none.scale),
+        ("rl.mask_truncated", rl.mask_truncated != none.mask_truncated),
+        ("rl.clip_low", rl.clip_low != none.clip_low),
+        ("rl.clip_high", rl.clip_high != none.clip_high),
+    ] {
+        if is_set {
+            let message = format!(
+                "`{key}` is set and `rl.algorithm` is \"pathwise\", which draws nothing; expected it \
+                 not to be, or another algorithm"
             );
+            problems.push(found(place, &[key, "rl.algorithm"], message));
         }
-        let none = Rl::default();
-        for (key, is_set) in [
-            ("rl.rewards", rl.rewards != none.rewards),
-            ("rl.updates", rl.updates != 1),
-            ("rl.beta", rl.beta != 0.0),
-            ("rl.entropy", rl.entropy != 0.0),
-        ] {
-            if is_set {
-                say(
-                    &[key, "rl.algorithm"],
-                    format!(
-                        "`{key}` is set and `rl.algorithm` is \"pathwise\", which draws nothing; \
-                         expected it not to be, or another algorithm"
-                    ),
-                );
-            }
-        }
+    }
+    if config.soft.noise == NoiseKind::Dirichlet {
+        let message = "`soft.noise` is \"dirichlet\" and `rl.algorithm` is \"pathwise\", whose gradient does \
+                       not pass it; expected \"gumbel\" or \"none\"";
+        problems.push(found(place, &["soft.noise", "rl.algorithm"], message.into()));
+    }
+    if rl.discretize == RlDiscretize::Samples {
+        let message = "`rl.discretize` is \"samples\" and `rl.algorithm` is \"pathwise\", which feeds \
+                       mixtures; expected \"top\", which reads them, or \"drop\"";
+        problems.push(found(place, &["rl.discretize", "rl.algorithm"], message.into()));
     }
     problems
 }
 
-/// Settings of other sections.
+/// Settings of other sections that draws have no use for.
 fn with_the_rest(config: &Config, place: Place<'_>) -> Vec<Found> {
-    let algorithm = config.rl.algorithm;
-    let mut problems = Vec::new();
-    let mut refuse = |key: &'static str, is: String, expected: &str| {
-        let message = format!(
-            "`{key}` is {is} and `rl.algorithm` is \"{algorithm}\", which draws thoughts and answers from the model; expected {expected}"
-        );
-        problems.push(found(place, &[key, "rl.algorithm"], message));
-    };
-    let name = config.task.name;
-    let is_text = name == TaskName::Text;
-    if !name.is_generated() && !is_text {
-        let expected = "\"text\" or a generated task, whose answers can be checked";
-        refuse("task.name", format!("\"{name}\""), expected);
-    }
+    let mut refusals =
+        Refusals::new(config, place, "which draws thoughts and answers from the model");
+    let (soft, is_text) = (&config.soft, config.task.name == TaskName::Text);
     if is_text && config.answer.temperature == 0.0 {
-        refuse("answer.temperature", "0".into(), "more: at 0 nothing is drawn");
-    }
-    let soft = &config.soft;
-    if soft.temperature == 0.0 {
-        refuse("soft.temperature", "0".into(), "more: at 0 nothing is drawn");
-    }
-    if soft.feed != FeedKind::Mixture {
-        refuse(
-            "soft.feed",
-            format!("\"{}\"", soft.feed),
-            "\"mixture\": `rl.policy` says what is fed",
-        );
+        refusals.add("answer.temperature", "0", "more: at 0 nothing is drawn");
     }
     if soft.noise != NoiseKind::None {
-        refuse("soft.noise", format!("\"{}\"", soft.noise), "\"none\": `rl.policy` has its own");
-    }
-    if soft.cold_stop {
-        refuse("soft.cold_stop", "true".into(), "false");
-    }
-    if soft.repetition_penalty != 1.0 {
-        refuse("soft.repetition_penalty", soft.repetition_penalty.to_string(), "1");
+        let noise = format!("\"{}\"", soft.noise);
+        refusals.add("soft.noise", &noise, "\"none\": `rl.policy` has its own");
     }
     if soft.norm_match != NormMatch::None {
-        let expected = "\"none\": `rl.policy` says what is fed";
-        refuse("soft.norm_match", format!("\"{}\"", soft.norm_match), expected);
+        let norm = format!("\"{}\"", soft.norm_match);
+        refusals.add("soft.norm_match", &norm, "\"none\": `rl.policy` says what is fed");
+    }
+    refusals.found.extend(of_any_algorithm(config, place));
+    refusals.found
+}
+
+/// Settings of other sections that no algorithm has a use for.
+fn of_any_algorithm(config: &Config, place: Place<'_>) -> Vec<Found> {
+    let mut refusals = Refusals::new(config, place, "which runs the model free from a prompt");
+    let (soft, name) = (&config.soft, config.task.name);
+    let is_text = name == TaskName::Text;
+    if !name.is_generated() && !is_text {
+        let expected = "\"text\" or a generated task, whose prompts are known";
+        refusals.add("task.name", &format!("\"{name}\""), expected);
+    }
+    if soft.temperature == 0.0 {
+        refusals.add(
+            "soft.temperature",
+            "0",
+            "more: at 0 nothing is drawn and nothing has a slope",
+        );
+    }
+    if soft.feed != FeedKind::Mixture {
+        let expected = "\"mixture\": the algorithm says what is fed";
+        refusals.add("soft.feed", &format!("\"{}\"", soft.feed), expected);
+    }
+    if soft.cold_stop {
+        refusals.add("soft.cold_stop", "true", "false");
+    }
+    if soft.repetition_penalty != 1.0 {
+        refusals.add("soft.repetition_penalty", &soft.repetition_penalty.to_string(), "1");
     }
     if config.gate.kind != GateKind::Open {
-        refuse("gate.kind", format!("\"{}\"", config.gate.kind), "\"open\"");
+        refusals.add("gate.kind", &format!("\"{}\"", config.gate.kind), "\"open\"");
     }
     if is_text && config.data.train_on == TrainOn::All {
-        refuse("data.train_on", "\"all\"".into(), "prompts that are not trained on");
+        refusals.add("data.train_on", "\"all\"", "prompts that are not trained on");
     }
     if is_text && config.data.soft == SoftInputs::All {
-        refuse("data.soft", "\"all\"".into(), "an answer that is no thought");
+        refusals.add("data.soft", "\"all\"", "an answer that is no thought");
+    }
+    if is_text && config.data.soft == SoftInputs::First && config.rl.pathwise > 0.0 {
+        let expected = "\"reasoning\" or \"none\", or `rl.pathwise` 0: what follows the first positions \
+                        would be fed as the example has it";
+        refusals.add("data.soft", "\"first\"", expected);
     }
     if config.rl.supervised == 0.0 {
         let none = "0, or `rl.supervised` over 0: only the training loss has it";
@@ -186,18 +231,42 @@ fn with_the_rest(config: &Config, place: Place<'_>) -> Vec<Found> {
             ("objective.entropy_beta", config.objective.entropy_beta),
         ] {
             if value != 0.0 {
-                refuse(key, value.to_string(), none);
+                refusals.add(key, &value.to_string(), none);
             }
         }
     }
     if config.curriculum.is_on() {
-        refuse("curriculum.stages", config.curriculum.stages.to_string(), "0");
+        refusals.add("curriculum.stages", &config.curriculum.stages.to_string(), "0");
     }
     if !config.learnable.settings.is_empty() {
-        refuse("learnable.settings", "not empty".into(), "[]");
+        refusals.add("learnable.settings", "not empty", "[]");
     }
     if config.train.precision != Precision::F32 {
-        refuse("train.precision", format!("\"{}\"", config.train.precision), "\"f32\"");
+        let precision = format!("\"{}\"", config.train.precision);
+        refusals.add("train.precision", &precision, "\"f32\"");
     }
-    problems
+    refusals.found
+}
+
+/// Settings that an algorithm cannot be combined with.
+struct Refusals<'a> {
+    config: &'a Config,
+    place: Place<'a>,
+    /// What the algorithm does.
+    what: &'static str,
+    found: Vec<Found>,
+}
+
+impl<'a> Refusals<'a> {
+    fn new(config: &'a Config, place: Place<'a>, what: &'static str) -> Self {
+        Self { config, place, what, found: Vec::new() }
+    }
+
+    fn add(&mut self, key: &'static str, is: &str, expected: &str) {
+        let (algorithm, what) = (self.config.rl.algorithm, self.what);
+        let message = format!(
+            "`{key}` is {is} and `rl.algorithm` is \"{algorithm}\", {what}; expected {expected}"
+        );
+        self.found.push(found(self.place, &[key, "rl.algorithm"], message));
+    }
 }

@@ -151,10 +151,31 @@ pub(super) fn at_equal_time(table: &Table, results: &Results) -> String {
         .collect();
     let head: Vec<&str> = head.iter().map(|name| &**name).collect();
     format!(
-        "## At equal time\n\nThe same trainings at the last evaluation that each had come to after so \
+        "{}## At equal time\n\nThe same trainings at the last evaluation that each had come to after so \
          many seconds of training on one core, evaluations not counted; a dash stands before the first \
          one, and after its last step a training stays where it is.\n\n{}",
+        judges(results),
         rows(&head, &found)
+    )
+}
+
+/// How good the reward models are.
+fn judges(results: &Results) -> String {
+    let of = |unit: &UnitResult| Some([unit.measured.judges_trained?, unit.accuracy()]);
+    let found: Vec<[f64; 2]> =
+        results.cells.iter().flat_map(|cell| &cell.units).filter_map(of).collect();
+    if found.is_empty() {
+        return String::new();
+    }
+    let list = |at: usize| {
+        let all: Vec<String> = found.iter().map(|own| percent(own[at])).collect();
+        all.join(", ")
+    };
+    format!(
+        "The reward models, one a seed, prefer the right answer to all others in {} % of the problems \
+         that they were trained on, which the arms train on too, and in {} % of the others.\n\n",
+        list(0),
+        list(1)
     )
 }
 

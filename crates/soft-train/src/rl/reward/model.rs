@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use soft_core::host_values;
-use soft_model::{SequenceClassifier, Tokenizer};
+use soft_model::{ClassifierFiles, SequenceClassifier, Tokenizer};
 
 use super::Reward;
 use crate::config::RewardKind;
@@ -19,19 +19,17 @@ const POSITIONS: usize = 4096;
 #[derive(Debug)]
 pub struct RewardModel {
     classifier: Arc<SequenceClassifier>,
-    /// Whether it reads the ids that the model wrote, for want of words.
-    by_ids: bool,
 }
 
 impl RewardModel {
-    /// Opens the classifier in a folder.
+    /// Opens the files in a folder; no weight is read yet.
     ///
     /// # Errors
-    /// A folder without one, or one of several labels.
-    pub fn open(path: &Path, device: &Device) -> Result<Self, Error> {
-        let classifier = SequenceClassifier::open(path, device, DType::F32)?;
-        if classifier.num_labels() != 1 {
-            let (labels, path) = (classifier.num_labels(), path.display());
+    /// A folder without a classifier, or one of several labels.
+    pub fn files(path: &Path) -> Result<ClassifierFiles, Error> {
+        let files = ClassifierFiles::open(path)?;
+        if files.num_labels != 1 {
+            let (labels, path) = (files.num_labels, path.display());
             return Err(Error::Config {
                 report: format!(
                     "`rl.reward_model` is {path}, which has {labels} labels; expected one, whose \
@@ -39,59 +37,23 @@ impl RewardModel {
                 ),
             });
         }
-        Ok(Self { classifier: Arc::new(classifier), by_ids: false })
+        Ok(files)
+    }
+
+    /// Reads the classifier in a folder.
+    ///
+    /// # Errors
+    /// Those of [`Self::files`].
+    pub fn open(path: &Path, device: &Device) -> Result<Self, Error> {
+        Self::files(path)?;
+        let classifier = SequenceClassifier::open(path, device, DType::F32)?;
+        Ok(Self { classifier: Arc::new(classifier) })
     }
 
     /// The classifier.
     #[must_use]
     pub fn classifier(&self) -> &Arc<SequenceClassifier> {
         &self.classifier
-    }
-
-    /// The same, to read what a model writes as text: in words where that has a tokenizer, else in the
-    /// model's own ids.
-    ///
-    /// # Errors
-    /// No tokenizer for the words, or another vocabulary.
-    pub fn reads(
-        mut self,
-        tokenizer: Option<&Tokenizer>,
-        vocab_size: usize,
-    ) -> Result<Self, Error> {
-        self.by_ids = tokenizer.is_none();
-        match self.by_ids {
-            true => self.require_vocabulary(None, vocab_size)?,
-            false => drop(self.classifier.require_tokenizer()?),
-        }
-        Ok(self)
-    }
-
-    /// Checks that ids mean the same to a model, as mixtures of them need it.
-    ///
-    /// # Errors
-    /// What differs.
-    pub fn require_vocabulary(
-        &self,
-        tokenizer: Option<&Tokenizer>,
-        vocab_size: usize,
-    ) -> Result<(), Error> {
-        let refuse = |what: String| {
-            Err(Error::Config {
-                report: format!(
-                    "`rl.reward_model` {what}; expected the vocabulary of the model in training: it \
-                     is to read what that feeds itself"
-                ),
-            })
-        };
-        let found = self.classifier.config().vocab_size;
-        if found != vocab_size {
-            return refuse(format!("has a vocabulary of {found} ids in place of {vocab_size}"));
-        }
-        let both = tokenizer.zip(self.classifier.tokenizer());
-        match both.and_then(|(own, other)| own.differs_from(other)) {
-            Some(token) => refuse(format!("has another id for the token {token:?}, or none")),
-            None => Ok(()),
-        }
     }
 
     /// Ids of a text, the last ones where the model has no room for all.
@@ -110,13 +72,14 @@ impl RewardModel {
     /// A row for each reading of the thought; one without it where it is not read.
     fn rows(&self, own: &Completion, texts: &Texts) -> Result<Vec<Vec<u32>>, Error> {
         let count = texts.thoughts.len().max(1);
+        let has_words = self.classifier.tokenizer().is_some();
         (0..count)
-            .map(|reading| match (self.by_ids, texts.thoughts.get(reading)) {
-                (true, thought) => {
+            .map(|reading| match (has_words, texts.thoughts.get(reading)) {
+                (false, thought) => {
                     let thought = thought.map_or(&[][..], |_| &own.thoughts[reading]);
                     Ok(self.fitted([&texts.prompt_ids, thought, &own.answer].concat()))
                 }
-                (false, thought) => {
+                (true, thought) => {
                     let thought = thought.map_or("", String::as_str);
                     self.ids(&format!("{}{thought}{}", texts.prompt, texts.answer))
                 }
@@ -125,8 +88,36 @@ impl RewardModel {
     }
 }
 
-/// The logit of the classifier over prompt, thought and answer as text: it may have another vocabulary
-/// than the policy, unless that has no words.
+/// Checks that the ids of a model mean the same to a classifier that is to read them.
+///
+/// # Errors
+/// What differs.
+pub fn require_vocabulary(
+    classifier: &ClassifierFiles,
+    tokenizer: Option<&Tokenizer>,
+    vocab_size: usize,
+) -> Result<(), Error> {
+    let refuse = |what: String| {
+        Err(Error::Config {
+            report: format!(
+                "`rl.reward_model` {what}; expected the vocabulary of the model in training, whose ids \
+                 it is to read"
+            ),
+        })
+    };
+    let found = classifier.config.vocab_size;
+    if found != vocab_size {
+        return refuse(format!("has a vocabulary of {found} ids in place of {vocab_size}"));
+    }
+    let both = tokenizer.zip(classifier.tokenizer.as_ref());
+    match both.and_then(|(own, other)| own.differs_from(other)) {
+        Some(token) => refuse(format!("has another id for the token {token:?}, or none")),
+        None => Ok(()),
+    }
+}
+
+/// The logit of the classifier over prompt, thought and answer: as text where it has a tokenizer, so
+/// that its vocabulary may be another one, else in the ids that the model wrote.
 #[derive(Debug)]
 pub(super) struct ModelReward(pub(super) RewardModel);
 

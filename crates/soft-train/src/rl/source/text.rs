@@ -1,8 +1,9 @@
 //! Examples of text: their prompts, and the answers that they end with.
 
+use soft_core::SoftPipeline;
 use soft_model::{GenerateOptions, Generation, Span, Tokenizer, Transformer, generate};
 
-use super::{Completion, Lot, Source, Texts};
+use super::{Completion, Lot, Source, Texts, has_thoughts};
 use crate::comparison::Extractor;
 use crate::config::Config;
 use crate::decoding::Decoding;
@@ -35,7 +36,7 @@ impl TextSource {
     /// training.
     ///
     /// # Errors
-    /// Settings of generation that contradict one another, or no example with an answer.
+    /// Settings of generation that contradict one another.
     pub fn new(
         config: &Config,
         decoded: &Config,
@@ -54,11 +55,6 @@ impl TextSource {
             }
         };
         let prompts: Vec<Prompt> = examples.iter().map(prompt).collect();
-        if prompts.iter().all(|prompt| prompt.expected.is_none()) {
-            let report = "no example has an answer after a thought, and rewards compare \
-                          answers; expected data.format=\"reasoning\", or thoughts between tags";
-            return Err(Error::Data { report: report.into() });
-        }
         let close = match decoding.options.thinking.as_ref().map(|thinking| &thinking.span) {
             Some(Span::Tags { close, .. }) => close.clone(),
             _ => Vec::new(),
@@ -66,23 +62,47 @@ impl TextSource {
         Ok(Self { prompts, options: decoding.options, close, tokenizer, extractor })
     }
 
+    /// Checks that there is something to compare answers with.
+    ///
+    /// # Errors
+    /// No example with an answer after a thought.
+    pub fn require_answers(&self) -> Result<(), Error> {
+        if self.prompts.iter().any(|prompt| prompt.expected.is_some()) {
+            return Ok(());
+        }
+        let report = "no training example has an answer after a thought, and the reward \"answer\" \
+                      compares answers; expected data.format=\"reasoning\", thoughts between tags, or \
+                      other rewards";
+        Err(Error::Data { report: report.into() })
+    }
+
     /// The share of the prompts with an answer that a model answers right, all of them as they are
-    /// decoded, without draws of a policy.
+    /// decoded, without draws of a policy. `pipeline` stands in the place of that of the thoughts.
     ///
     /// # Errors
     /// A prompt that the model cannot run.
-    pub fn accuracy(&self, model: &Transformer) -> Result<f64, Error> {
+    pub fn accuracy(
+        &self,
+        model: &Transformer,
+        pipeline: &dyn Fn(&SoftPipeline) -> SoftPipeline,
+    ) -> Result<f64, Error> {
         let asked: Vec<usize> = (0..self.prompts.len())
             .filter(|&place| self.prompts[place].expected.is_some())
             .collect();
+        let mut options = self.options.clone();
+        options.thoughts.pipeline = pipeline(&options.thoughts.pipeline);
         let mut right = 0;
-        for problems in asked.chunks(ASKED) {
+        for (batch, problems) in asked.chunks(ASKED).enumerate() {
+            options.first_row = (batch * ASKED) as u32;
             let prompts: Vec<Vec<u32>> =
                 problems.iter().map(|&place| self.prompts[place].ids.clone()).collect();
-            let mode = |_, _| self.options.thoughts.mode;
-            let made = generate(model, &prompts, &mode, &self.options, &mut |_, _, _| {})?;
+            let mode = |_, _| options.thoughts.mode;
+            let made = generate(model, &prompts, &mode, &options, &mut |_, _, _| {})?;
             for (&problem, row) in problems.iter().zip(&made) {
-                let thought = row.tally.first_thought + row.tally.thoughts;
+                let thought = match has_thoughts(&options) {
+                    true => row.tally.first_thought + row.tally.thoughts,
+                    false => 0,
+                };
                 let answer = &row.token_ids[thought.min(row.token_ids.len())..];
                 right += usize::from(self.is_right(problem, row, answer));
             }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::batch::Batch;
+use crate::example::Example;
+use crate::rl::{read_of, run_free};
 use crate::rollout::{Sequential, StepContext};
 use soft_model::SequenceClassifier;
 
@@ -49,6 +51,70 @@ fn moved(model: &Transformer, direction: &[f64], step: f64) -> Transformer {
         }
     }
     model.clone().map(&mut Move(direction, step))
+}
+
+/// Rows of text of several lengths: a prompt, a thought of so many positions, a tag that closes it and is
+/// scored, and an answer.
+fn text(lengths: &[[usize; 3]]) -> Vec<Example> {
+    let row = |&[prompt, thought, answer]: &[usize; 3]| {
+        let len = prompt + thought + 1 + answer;
+        let ids: Vec<u32> = (0..len).map(|t| (t * 7 % 5) as u32 + 1).collect();
+        let mut example = Example::from_tokens(&ids, prompt);
+        example.soft[prompt..prompt + thought].fill(true);
+        example.answer_from = Some(prompt + thought + 1);
+        example
+    };
+    lengths.iter().map(row).collect()
+}
+
+/// With filters, in rows of several lengths, whose losses are taken in parts, and under noise.
+#[test]
+fn the_gradient_is_that_of_finite_differences_in_rows_of_text() {
+    let task = task();
+    let model = model(&task, 3);
+    let batch = Batch::new(text(&[[2, 3, 1], [1, 1, 2], [3, 0, 3], [2, 2, 2]]));
+    let config = soft_core::PipelineConfig {
+        temperature: 0.8,
+        top_k: 5,
+        noise: soft_core::Noise::Gumbel { temperature: 0.7 },
+        ..soft_core::PipelineConfig::default()
+    };
+    let pipeline = SoftPipeline::new(config).expect("valid settings");
+    let context = StepContext { pipeline, loss_chunk: 3, seed: 4, ..StepContext::default() };
+    for reads_thoughts in [true, false] {
+        let by = Pathwise {
+            rollout: Sequential { segment: 2, truncate: 0 },
+            reads_thoughts,
+            ..pathwise(&task, false)
+        };
+        let run = |model: &Transformer| by.differentiate(model, &batch, &context, 4.0);
+        let found = run(&model);
+        assert_eq!(found.written, 3 + 1 + 1 + 2 + (1 + 3) + 2 + 2, "no tag after a thought");
+        let gradient = flat_of(&model, &found.gradients);
+        let direction: Vec<f64> =
+            (0..gradient.len()).map(|i| ((i * 7919 % 1000) as f64).sin()).collect();
+        let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        let step = 1e-6;
+        let at = |step| -run(&moved(&model, &direction, step)).reward / 4.0;
+        let found = (at(step) - at(-step)) / (2.0 * step);
+        let error = (found - slope).abs();
+        assert!(slope != 0.0 && error < 1e-5 * slope.abs().max(1.0), "{found} {slope}");
+    }
+}
+
+/// What is fed as a token is read as that token: here the tag that closes a thought, and the prompt.
+#[test]
+fn what_the_model_does_not_write_is_read_as_it_is() {
+    let [example] = <[Example; 1]>::try_from(text(&[[2, 2, 1]])).expect("one");
+    let free = run_free(&example);
+    assert_eq!(free.soft, [false, false, true, true, false, true]);
+    assert_eq!(free.weight, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
+    assert_eq!(read_of(&example, true), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(read_of(&example, false), [0, 1, 5], "no thought, and nothing that closes it");
+    // Tokens that the model writes: all of them are the answer, whatever is read of them.
+    let hard = Example { soft: vec![false; 6], ..example };
+    assert_eq!(run_free(&hard).soft, [false, false, true, true, true, true]);
+    assert_eq!(read_of(&hard, false), [0, 1, 5]);
 }
 
 /// In every arm: thoughts that are fed, thoughts that are tokens, and none.
@@ -124,7 +190,7 @@ fn in_tokens_the_reward_is_that_of_greedy_decoding() {
     assert!(gradient.iter().any(|g| g.abs() > 1e-6));
 }
 
-/// Steps along it raise the reward, and where the answer alone is read they change the thoughts too.
+/// Steps along it raise the reward, though the answer alone is read.
 #[test]
 fn training_by_it_raises_the_reward() {
     let task = task();

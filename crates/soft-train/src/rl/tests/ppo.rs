@@ -58,7 +58,7 @@ impl Reward for Worth {
             self.1 = self.1.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (self.1 >> 33) as f64 / (1_u64 << 31) as f64
         };
-        Ok(completions.iter().map(|own| (self.0)(&own.thoughts[0], uniform())).collect())
+        Ok(completions.iter().map(|own| (self.0)(&own.answer, uniform())).collect())
     }
 }
 
@@ -100,7 +100,7 @@ fn play(game: Game, best: &[u32], steps: usize) -> [f64; 3] {
             let gradients = GradientsParams::from_grads(update.gradients, &both);
             both = adam.step(ModuleLearningRate::from(0.01), both, gradients);
         }
-        let lines = drawn[0].completions.iter().map(|own| &own.thoughts[0]);
+        let lines = drawn[0].completions.iter().map(|own| &own.answer);
         found[0] = lines.filter(|line| line[..] == *best).count() as f64 / 64.0;
         found[1] = drawn[0].rewards.iter().sum::<f64>() / 64.0;
     }
