@@ -103,6 +103,17 @@ impl ClassifierFiles {
     }
 }
 
+impl ClassifierFiles {
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn require_tokenizer(&self) -> Result<&Tokenizer, Error> {
+        let why = || Error::NoText(self.tokenizer_note.clone().unwrap_or_default());
+        self.tokenizer.as_ref().ok_or_else(why)
+    }
+}
+
 impl SequenceClassifier {
     /// Reads the weights of a folder in precision `dtype`, the score in at least f32.
     ///

@@ -210,6 +210,7 @@ impl Problem {
 /// Those of [`train`] up to there.
 pub fn check(resolved: &Resolved, device: &Device) -> Result<memory::Check, Error> {
     let problem = prepare(resolved)?;
+    rewarded::check(&resolved.config, &problem)?;
     check_memory(&resolved.config, &problem, device)
 }
 
@@ -240,7 +241,6 @@ fn prepare(resolved: &Resolved) -> Result<Problem, Error> {
     forgetting::PlainText::open(&resolved.config)?;
     let problem = Problem::open(&resolved.config)?;
     model::check_active(&resolved.config, &problem)?;
-    rewarded::check(&resolved.config, &problem)?;
     Ok(problem)
 }
 
@@ -265,6 +265,7 @@ pub fn train(
     if options.resume == Resume::Never {
         // A run that goes on has passed this when it began.
         check_patterns(config, &problem, device)?;
+        rewarded::check(config, &problem)?;
     }
     if config.run.memory_check != MemoryCheck::Off {
         let check = check_memory(config, &problem, device)?;

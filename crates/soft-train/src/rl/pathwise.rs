@@ -167,8 +167,8 @@ pub(crate) fn read_of(example: &Example, reads_thoughts: bool) -> Vec<usize> {
     let all = 0..example.len();
     match answer_of(example).filter(|_| !reads_thoughts) {
         Some(from) => {
-            let thought = thought_of(example).min(from);
-            all.filter(|&t| t < thought || t >= from).collect()
+            let turn = turn_of(example);
+            all.filter(|&t| t < turn || t >= from).collect()
         }
         None => all.collect(),
     }
@@ -180,20 +180,26 @@ fn answer_of(example: &Example) -> Option<usize> {
     example.answer_from.or(thought.map(|last| last + 1))
 }
 
-/// Where the last thought begins: with the last run of soft positions, or with what is written.
-fn thought_of(example: &Example) -> usize {
-    let Some(last) = example.soft.iter().rposition(|&soft| soft) else {
-        return example.first_written();
-    };
-    example.soft[..last].iter().rposition(|&soft| !soft).map_or(0, |before| before + 1)
+/// Where the last turn begins that the model writes.
+fn turn_of(example: &Example) -> usize {
+    let mut end = answer_of(example).unwrap_or(example.len());
+    let given = |t: &usize| !example.soft[*t] && example.weight[*t] == 0.0;
+    // What closes a thought may be given, and belongs to it.
+    if let Some(last) = (0..end).rev().find(|t| !given(t)).filter(|&last| example.soft[last]) {
+        end = last + 1;
+    }
+    (0..end).rev().find(given).map_or(0, |last| last + 1).max(example.first_written())
 }
 
-/// The same example without a truth: thoughts and the answer, which the model writes itself, are soft, and
-/// nothing else is asked of it. What closes a thought stays as it is, and so do earlier turns.
+/// The same example without a truth: the thought and the answer of its last turn, which the model writes
+/// itself, are soft, and nothing else is asked of it. What closes a thought stays as it is, and so do
+/// earlier turns.
 pub(crate) fn run_free(example: &Example) -> Example {
-    let thinks = example.soft.contains(&true);
-    let answer = answer_of(example).filter(|_| thinks).unwrap_or(example.first_written());
-    let written = |t: usize| example.soft[t] || (t >= answer && example.weight[t] > 0.0);
+    let turn = turn_of(example);
+    let thinks = example.soft[turn.min(example.len())..].contains(&true);
+    let answer = answer_of(example).filter(|_| thinks).unwrap_or(turn);
+    let written =
+        |t: usize| (t >= turn && example.soft[t]) || (t >= answer && example.weight[t] > 0.0);
     let soft: Vec<bool> = (0..example.len()).map(written).collect();
     Example {
         weight: soft.iter().map(|&soft| f32::from(u8::from(soft))).collect(),

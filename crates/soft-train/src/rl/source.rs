@@ -98,19 +98,24 @@ impl Completion {
             true => each_sample(drawn, row),
             false => vec![of(|used| *used == Use::Thought)],
         };
-        // Where nothing sets thoughts apart from an answer, all of it is one.
-        let (answer, thoughts) = match has_thoughts(&lot.options) {
-            true => (answer, thoughts),
-            false => (made.token_ids.clone(), vec![Vec::new()]),
+        // Where nothing sets thoughts apart from an answer, what closes them does, or all of it is one.
+        let (answer, thoughts, is_marked) = match has_thoughts(&lot.options) {
+            true => {
+                let is_marked = after_close(&answer, &lot.close).is_some();
+                (answer, thoughts, is_marked)
+            }
+            false => {
+                let end = after_close(&made.token_ids, &lot.close);
+                let (thought, answer) = made.token_ids.split_at(end.unwrap_or(0));
+                (answer.to_vec(), vec![thought.to_vec()], end.is_some())
+            }
         };
         let tagged = uses.iter().any(|used| matches!(used, Use::Tag { thought: true, .. }));
-        let is_marked =
-            || !lot.close.is_empty() && answer.windows(lot.close.len()).any(|w| w == lot.close);
         let fixed = lot.options.eos_ids.is_empty();
         Self {
             problem,
             right: source.is_right(problem, made, &answer),
-            closed: tagged || is_marked() || lot.close.is_empty(),
+            closed: tagged || is_marked || lot.close.is_empty(),
             ended: fixed || matches!(made.stop, Stop::Eos | Stop::ColdStop),
             tokens: made.token_ids.len(),
             max_tokens: lot.options.max_new,
@@ -118,6 +123,12 @@ impl Completion {
             answer,
         }
     }
+}
+
+/// Where what follows the last of the tokens that close a thought begins, where there are some.
+fn after_close(ids: &[u32], close: &[u32]) -> Option<usize> {
+    let last = ids.windows(close.len().max(1)).rposition(|own| own == close);
+    last.map(|at| at + close.len())
 }
 
 /// Whether a row has thoughts apart from an answer.

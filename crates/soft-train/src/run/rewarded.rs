@@ -17,6 +17,7 @@ use crate::config::{
     Arm, Config, HeldOutMetric, Loader, RewardKind, RlAlgorithm, RlAnswers, RlDiscretize, RlPolicy,
 };
 use crate::error::Error;
+use crate::example::Example;
 use crate::learner::{Reference, SoftLearner, laid_out};
 use crate::rl::{
     Drawing, Pathwise, RewardModel, Source, TaskSource, TextSource, ValueHead, read_of,
@@ -64,14 +65,10 @@ pub(super) fn drawing(
                 decoded.soft.temperature = config.soft.temperature;
             }
             let tokenizer = tokenizer.ok_or_else(no_tokenizer)?;
-            let source = TextSource::new(config, &decoded, train, tokenizer, &shape.eos_ids)?;
-            if config.rl.draws() && config.rl.rewards(RewardKind::Answer) {
-                source.require_answers()?;
-            }
-            Arc::new(source)
+            Arc::new(TextSource::new(config, &decoded, train, tokenizer, &shape.eos_ids)?)
         }
     };
-    let (model, pathwise) = reward_model(config, device)?;
+    let (model, pathwise) = reward_model(config, matches!(problem, Problem::Task(_)), device)?;
     let rewards = Mutex::new(match config.rl.draws() {
         true => rewards(&config.rl, model)?,
         false => Vec::new(),
@@ -111,11 +108,6 @@ pub(super) fn held_out_answers(
     if !asked && !rewarded {
         return Ok(Vec::new());
     }
-    if !has_answers {
-        let report = "`eval.metric` is \"accuracy\" and no held-out example has an answer after a \
-                      thought; expected \"cross_entropy\"";
-        return Err(Error::Data { report: report.into() });
-    }
     let tokenizer = tokenizer.ok_or_else(no_tokenizer)?;
     let of_stage = |soft_config: &String| {
         let mut decoded = decoded(config, soft_config)?;
@@ -125,12 +117,30 @@ pub(super) fn held_out_answers(
     soft_configs.iter().map(of_stage).collect()
 }
 
-/// Checks what can be known of the reward model before anything is trained.
+/// Checks what can be known of rewards and answers before anything is trained.
 ///
 /// # Errors
-/// A folder without one, one that cannot read what it is to read, or one that is too short.
+/// Answers that are to be compared and are not there, a folder without a reward model, and one that
+/// cannot read what it is to read, or is too short.
 pub(super) fn check(config: &Config, problem: &Problem) -> Result<(), Error> {
     let rl = &config.rl;
+    if let Problem::Examples { train, valid, .. } = problem {
+        let none = |own: &[Example]| own.iter().all(|example| example.answer_from.is_none());
+        let refuse = |what: &str| {
+            let report = format!(
+                "{what} has an answer after a thought; expected data.format=\"reasoning\", or thoughts \
+                 between tags"
+            );
+            Err(Error::Data { report })
+        };
+        if rl.draws() && rl.rewards(RewardKind::Answer) && none(train) {
+            return refuse("`rl.rewards` holds \"answer\" and no training example");
+        }
+        let valid = limited(valid, config.eval.limit);
+        if config.eval.metric == HeldOutMetric::Accuracy && none(valid) {
+            return refuse("`eval.metric` is \"accuracy\" and no held-out example");
+        }
+    }
     if !rl.is_on() || rl.reward_model.is_empty() {
         return Ok(());
     }
@@ -139,10 +149,14 @@ pub(super) fn check(config: &Config, problem: &Problem) -> Result<(), Error> {
         None => (model::new_shape(config, problem).vocab_size, None),
         Some(base) => (base.vocab_size, base.files.tokenizer),
     };
-    let tokenizer = tokenizer.as_ref().filter(|_| matches!(problem, Problem::Examples { .. }));
-    let reads_ids = rl.draws() && rl.rewards(RewardKind::Model) && files.tokenizer.is_none();
-    if rl.pathwise > 0.0 || reads_ids {
+    let by_ids = matches!(problem, Problem::Task(_));
+    let tokenizer = tokenizer.as_ref().filter(|_| !by_ids);
+    let reads = rl.draws() && rl.rewards(RewardKind::Model);
+    if rl.pathwise > 0.0 || (reads && by_ids) {
         require_vocabulary(&files, tokenizer, vocab_size)?;
+    }
+    if reads && !by_ids {
+        files.require_tokenizer()?;
     }
     if rl.pathwise == 0.0 {
         return Ok(());
@@ -175,13 +189,14 @@ fn reads_thoughts(config: &Config) -> bool {
 /// differentiated; they share its weights.
 fn reward_model(
     config: &Config,
+    by_ids: bool,
     device: &Device,
 ) -> Result<(Option<RewardModel>, Option<Pathwise>), Error> {
     let rl = &config.rl;
     if rl.reward_model.is_empty() {
         return Ok((None, None));
     }
-    let model = RewardModel::open(Path::new(&rl.reward_model), &device.clone().autodiff())?;
+    let model = RewardModel::open(Path::new(&rl.reward_model), by_ids, &device.clone().autodiff())?;
     let rollout = &config.rollout;
     let pathwise = (rl.pathwise > 0.0).then(|| Pathwise {
         classifier: model.classifier().clone(),

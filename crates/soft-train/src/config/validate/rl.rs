@@ -1,8 +1,8 @@
 //! What reinforcement learning cannot be combined with.
 
 use super::super::choices::{
-    FeedKind, GateKind, NoiseKind, NormMatch, Precision, RewardKind, RlAlgorithm, RlDiscretize,
-    RlPolicy, SoftInputs, TrainOn,
+    EstimatorKind, FeedKind, GateKind, NoiseKind, NormMatch, Precision, RewardKind, RlAlgorithm,
+    RlDiscretize, RlPolicy, SoftInputs, TrainOn,
 };
 use super::super::sections::Rl;
 use super::{Config, Found, Place, found};
@@ -134,6 +134,7 @@ fn without_draws(config: &Config, place: Place<'_>) -> Vec<Found> {
         ("rl.command", !rl.command.is_empty()),
         ("rl.updates", rl.updates != none.updates),
         ("rl.beta", rl.beta != none.beta),
+        ("rl.reference", !rl.reference.is_empty()),
         ("rl.kl_stop", rl.kl_stop != none.kl_stop),
         ("rl.entropy", rl.entropy != none.entropy),
         ("rl.loss", rl.loss != none.loss),
@@ -234,6 +235,10 @@ fn of_any_algorithm(config: &Config, place: Place<'_>) -> Vec<Found> {
                 refusals.add(key, &value.to_string(), none);
             }
         }
+    }
+    if config.rl.supervised == 0.0 && config.estimator.kind != EstimatorKind::Exact {
+        let kind = format!("\"{}\"", config.estimator.kind);
+        refusals.add("estimator.kind", &kind, "\"exact\", or `rl.supervised` over 0");
     }
     if config.curriculum.is_on() {
         refusals.add("curriculum.stages", &config.curriculum.stages.to_string(), "0");

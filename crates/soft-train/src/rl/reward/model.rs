@@ -19,6 +19,8 @@ const POSITIONS: usize = 4096;
 #[derive(Debug)]
 pub struct RewardModel {
     classifier: Arc<SequenceClassifier>,
+    /// Whether it reads the ids that the model wrote: those of a generated task are no text.
+    by_ids: bool,
 }
 
 impl RewardModel {
@@ -40,14 +42,14 @@ impl RewardModel {
         Ok(files)
     }
 
-    /// Reads the classifier in a folder.
+    /// Reads the classifier in a folder, which is to read ids or text.
     ///
     /// # Errors
     /// Those of [`Self::files`].
-    pub fn open(path: &Path, device: &Device) -> Result<Self, Error> {
+    pub fn open(path: &Path, by_ids: bool, device: &Device) -> Result<Self, Error> {
         Self::files(path)?;
         let classifier = SequenceClassifier::open(path, device, DType::F32)?;
-        Ok(Self { classifier: Arc::new(classifier) })
+        Ok(Self { classifier: Arc::new(classifier), by_ids })
     }
 
     /// The classifier.
@@ -72,14 +74,13 @@ impl RewardModel {
     /// A row for each reading of the thought; one without it where it is not read.
     fn rows(&self, own: &Completion, texts: &Texts) -> Result<Vec<Vec<u32>>, Error> {
         let count = texts.thoughts.len().max(1);
-        let has_words = self.classifier.tokenizer().is_some();
         (0..count)
-            .map(|reading| match (has_words, texts.thoughts.get(reading)) {
-                (false, thought) => {
+            .map(|reading| match (self.by_ids, texts.thoughts.get(reading)) {
+                (true, thought) => {
                     let thought = thought.map_or(&[][..], |_| &own.thoughts[reading]);
                     Ok(self.fitted([&texts.prompt_ids, thought, &own.answer].concat()))
                 }
-                (true, thought) => {
+                (false, thought) => {
                     let thought = thought.map_or("", String::as_str);
                     self.ids(&format!("{}{thought}{}", texts.prompt, texts.answer))
                 }
@@ -88,10 +89,11 @@ impl RewardModel {
     }
 }
 
-/// Checks that the ids of a model mean the same to a classifier that is to read them.
+/// Checks that the ids of a model, with this tokenizer where it has one, mean the same to a classifier
+/// that is to read them.
 ///
 /// # Errors
-/// What differs.
+/// What differs, or that it cannot be told.
 pub fn require_vocabulary(
     classifier: &ClassifierFiles,
     tokenizer: Option<&Tokenizer>,
@@ -109,15 +111,15 @@ pub fn require_vocabulary(
     if found != vocab_size {
         return refuse(format!("has a vocabulary of {found} ids in place of {vocab_size}"));
     }
-    let both = tokenizer.zip(classifier.tokenizer.as_ref());
-    match both.and_then(|(own, other)| own.differs_from(other)) {
+    let Some(own) = tokenizer else { return Ok(()) };
+    match own.differs_from(classifier.require_tokenizer()?) {
         Some(token) => refuse(format!("has another id for the token {token:?}, or none")),
         None => Ok(()),
     }
 }
 
-/// The logit of the classifier over prompt, thought and answer: as text where it has a tokenizer, so
-/// that its vocabulary may be another one, else in the ids that the model wrote.
+/// The logit of the classifier over prompt, thought and answer: as text, so that its vocabulary may be
+/// another one, or in the ids of a generated task.
 #[derive(Debug)]
 pub(super) struct ModelReward(pub(super) RewardModel);
 

@@ -3,7 +3,7 @@
 use soft_core::SoftPipeline;
 use soft_model::{GenerateOptions, Generation, Span, Tokenizer, Transformer, generate};
 
-use super::{Completion, Lot, Source, Texts, has_thoughts};
+use super::{Completion, Lot, Source, Texts, after_close, has_thoughts};
 use crate::comparison::Extractor;
 use crate::config::Config;
 use crate::decoding::Decoding;
@@ -57,23 +57,13 @@ impl TextSource {
         let prompts: Vec<Prompt> = examples.iter().map(prompt).collect();
         let close = match decoding.options.thinking.as_ref().map(|thinking| &thinking.span) {
             Some(Span::Tags { close, .. }) => close.clone(),
+            // Of a model of tokens nothing but the text tells a thought from an answer.
+            None if prompts.iter().any(|prompt| prompt.expected.is_some()) => {
+                tokenizer.encode(&config.think.close, false)?
+            }
             _ => Vec::new(),
         };
         Ok(Self { prompts, options: decoding.options, close, tokenizer, extractor })
-    }
-
-    /// Checks that there is something to compare answers with.
-    ///
-    /// # Errors
-    /// No example with an answer after a thought.
-    pub fn require_answers(&self) -> Result<(), Error> {
-        if self.prompts.iter().any(|prompt| prompt.expected.is_some()) {
-            return Ok(());
-        }
-        let report = "no training example has an answer after a thought, and the reward \"answer\" \
-                      compares answers; expected data.format=\"reasoning\", thoughts between tags, or \
-                      other rewards";
-        Err(Error::Data { report: report.into() })
     }
 
     /// The share of the prompts with an answer that a model answers right, all of them as they are
@@ -101,7 +91,7 @@ impl TextSource {
             for (&problem, row) in problems.iter().zip(&made) {
                 let thought = match has_thoughts(&options) {
                     true => row.tally.first_thought + row.tally.thoughts,
-                    false => 0,
+                    false => after_close(&row.token_ids, &self.close).unwrap_or(0),
                 };
                 let answer = &row.token_ids[thought.min(row.token_ids.len())..];
                 right += usize::from(self.is_right(problem, row, answer));

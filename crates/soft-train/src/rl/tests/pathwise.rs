@@ -111,6 +111,27 @@ fn what_the_model_does_not_write_is_read_as_it_is() {
     assert_eq!(free.weight, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
     assert_eq!(read_of(&example, true), [0, 1, 2, 3, 4, 5]);
     assert_eq!(read_of(&example, false), [0, 1, 5], "no thought, and nothing that closes it");
+    // An earlier turn, with a thought of its own: it is given, and so is what was asked after it.
+    let two = Example {
+        input_ids: vec![1; 10],
+        soft: [0, 1, 0, 0, 0, 0, 1, 1, 0, 0].map(|soft| soft == 1).to_vec(),
+        weight: [0, 1, 1, 1, 0, 0, 1, 1, 0, 1].map(|weight| weight as f32).to_vec(),
+        truth: vec![crate::example::Truth::Token(1); 10],
+        answer_from: Some(9),
+    };
+    let free = run_free(&two);
+    assert_eq!(
+        free.soft,
+        [6, 7, 9].iter().fold(vec![false; 10], |mut all, &t| {
+            all[t] = true;
+            all
+        })
+    );
+    assert_eq!(read_of(&two, false), [0, 1, 2, 3, 4, 5, 9], "nothing that was asked is lost");
+    let mut blank = Example { soft: vec![false; 10], ..two };
+    blank.weight[8] = 1.0;
+    assert_eq!(read_of(&blank, false), [0, 1, 2, 3, 4, 5, 9]);
+    assert!(!run_free(&blank).soft[..6].contains(&true), "earlier turns stay");
     // Tokens that the model writes: all of them are the answer, whatever is read of them.
     let hard = Example { soft: vec![false; 6], ..example };
     assert_eq!(run_free(&hard).soft, [false, false, true, true, true, true]);
