@@ -2,14 +2,12 @@
 //! anew, and that a checkpoint thinks as its stage did.
 
 use std::fs;
-use std::path::Path;
 
 use burn::tensor::DType;
-use serde_json::Value;
-use soft_model::{Family, ModelConfig, ModelFiles, Transformer, save_safetensors};
+use soft_model::{ModelFiles, Transformer};
+use soft_tests::device;
 use soft_tests::runs::{Runs, assert_same_outcome, checkpoint, mnns, series};
-use soft_tests::text::{SPECIAL, tokenizer_json};
-use soft_tests::{device, tiny_config};
+use soft_tests::text::{SPECIAL, write_model};
 use soft_train::config::{Arm, Config, Cut, Loader};
 use soft_train::data::Reader;
 use soft_train::decoding::Decoding;
@@ -118,24 +116,6 @@ fn a_checkpoint_thinks_as_its_stage() {
     }
 }
 
-/// A folder with a tiny model and a tokenizer whose tags are one token each.
-fn write_model(folder: &Path) {
-    let shape = ModelConfig {
-        vocab_size: 280,
-        max_positions: 128,
-        eos_ids: vec![256],
-        ..tiny_config(Family::Llama)
-    };
-    let model = Transformer::from_seed(&shape, 1, &device(), DType::F32);
-    fs::create_dir_all(folder).expect("a folder");
-    let write = |name: &str, json: Value| {
-        fs::write(folder.join(name), json.to_string()).expect("written");
-    };
-    write("config.json", model.config().to_hf());
-    write("tokenizer.json", tokenizer_json(&SPECIAL));
-    save_safetensors(&folder.join("model.safetensors"), &model.named_tensors()).expect("written");
-}
-
 const LINES: [&str; 3] = [
     r#"{"question": "1+2+3?", "reasoning": "1+2=3\n\n3+3=6", "answer": "6"}"#,
     r#"{"question": "2+2?", "reasoning": ["2+2=4"], "answer": "4"}"#,
@@ -145,7 +125,7 @@ const LINES: [&str; 3] = [
 #[test]
 fn a_stage_of_text_keeps_the_steps_that_are_left_as_text() {
     let runs = Runs::temporary();
-    write_model(&runs.path("model"));
+    write_model(&runs.path("model"), &SPECIAL);
     let files = ModelFiles::open(&runs.path("model")).expect("the model opens");
     let config = Config::default();
     let mut encoder = text_encoder(&config, &files).expect("an encoder");
@@ -200,7 +180,7 @@ fn a_stage_of_text_keeps_the_steps_that_are_left_as_text() {
 #[test]
 fn a_curriculum_over_text_trains_and_says_how_to_think() {
     let runs = Runs::temporary();
-    write_model(&runs.path("model"));
+    write_model(&runs.path("model"), &SPECIAL);
     fs::write(runs.path("data.jsonl"), LINES.join("\n")).expect("written");
     let key = |key: &str, name: &str| format!("{key}={:?}", runs.path(name).display().to_string());
     let (model, data) = (key("model.path", "model"), key("data.train", "data.jsonl"));

@@ -103,6 +103,22 @@ fn write_examples(path: &Path, lengths: &[usize]) {
     std::fs::write(path, lines.join("\n") + "\n").expect("written");
 }
 
+/// SmolLM2 and sums in words; `None` where they are not there.
+fn sums(root: &Path) -> Option<Vec<String>> {
+    let model = smollm2()?;
+    let data = root.join("../shared/data/gsm_symbolic");
+    if !data.is_dir() {
+        eprintln!("SKIPPED: no {}", data.display());
+        return None;
+    }
+    let setting = |key: &str, path: &Path| format!("{key}={:?}", path.display().to_string());
+    Some(vec![
+        setting("model.path", &model),
+        setting("data.train", &data.join("train.jsonl")),
+        setting("data.valid", &data.join("valid.jsonl")),
+    ])
+}
+
 /// The configuration of a case; `None` where the real model is not there.
 fn loader(case: &Case, folder: &Path) -> Option<Loader> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -114,17 +130,7 @@ fn loader(case: &Case, folder: &Path) -> Option<Loader> {
             Loader::new().file(root.join("configs/quickstart.toml"))
         }
         Base::Lora => {
-            let model = smollm2()?;
-            let data = root.join("../shared/data/gsm_symbolic");
-            if !data.is_dir() {
-                eprintln!("SKIPPED: no {}", data.display());
-                return None;
-            }
-            settings.push(format!("model.path={:?}", model.display().to_string()));
-            for (key, file) in [("train", "train.jsonl"), ("valid", "valid.jsonl")] {
-                let path = data.join(file);
-                settings.push(format!("data.{key}={:?}", path.display().to_string()));
-            }
+            settings.extend(sums(&root)?);
             let text = root.join("docs/plain-text.txt");
             settings.push(format!("eval.text={:?}", text.display().to_string()));
             let own = ["train.steps=4", "eval.every=2", "eval.limit=16", "eval.text_tokens=512"];
@@ -151,17 +157,7 @@ fn loader(case: &Case, folder: &Path) -> Option<Loader> {
             Loader::new()
         }
         Base::Grpo => {
-            let model = smollm2()?;
-            let data = root.join("../shared/data/gsm_symbolic");
-            if !data.is_dir() {
-                eprintln!("SKIPPED: no {}", data.display());
-                return None;
-            }
-            settings.push(format!("model.path={:?}", model.display().to_string()));
-            for (key, file) in [("train", "train.jsonl"), ("valid", "valid.jsonl")] {
-                let path = data.join(file);
-                settings.push(format!("data.{key}={:?}", path.display().to_string()));
-            }
+            settings.extend(sums(&root)?);
             let own = ["train.steps=2", "eval.every=2", "eval.limit=16", "eval.samples=1"];
             settings.extend(own.map(str::to_owned));
             Loader::new().file(root.join("configs/smollm2-gsm-grpo.toml"))
