@@ -70,6 +70,22 @@ fn t11_trainings_with_a_reward_model_resume_to_the_bit() {
     }
 }
 
+/// A run that goes on finds another classifier in the same place.
+#[test]
+fn a_reward_model_that_was_replaced_by_another_is_refused_by_a_run_that_goes_on() {
+    let runs = Runs::temporary();
+    let model = classifier(&runs, 16);
+    let settings = ["rl.algorithm=pathwise", "rl.pathwise=1", &model, "train.steps=2"];
+    runs.train("replaced", &settings);
+    written(&runs, "classifier", 9, 16);
+    let more = [&settings[..], &["train.steps=4"]].concat();
+    let error = runs.error("replaced", &more, Resume::Auto);
+    assert_eq!(error.exit_code(), 2, "{error}");
+    assert!(error.to_string().contains("a vocabulary of 9 ids in place of"), "{error}");
+    classifier(&runs, 16);
+    runs.resumed("replaced", &more, Resume::Auto);
+}
+
 /// A model without a tokenizer reads the ids that were written, with the thought or without it.
 #[test]
 fn a_reward_model_reads_what_was_drawn_and_both_rewards_are_on_record() {

@@ -51,6 +51,8 @@ pub(super) fn drawing(
     if !config.rl.is_on() {
         return Ok(None);
     }
+    // A run that goes on was not asked before: what lies in the folder may be another one by now.
+    check(config, problem)?;
     let source: Arc<dyn Source> = match problem {
         Problem::Task(task) => Arc::new(TaskSource {
             task: Arc::new((**task).clone()),
@@ -92,7 +94,7 @@ fn no_tokenizer() -> Error {
 /// answer them, in its likeliest tokens; none where nothing asks for that.
 ///
 /// # Errors
-/// Settings of generation that cannot be, no tokenizer, or no example with an answer.
+/// Settings of generation that cannot be, or no tokenizer.
 pub(super) fn held_out_answers(
     config: &Config,
     problem: &Problem,
